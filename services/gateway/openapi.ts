@@ -1,0 +1,95 @@
+// The HTTP interface as OpenAPI 3.1. Parameters come from the schema that validates them.
+import { z } from 'zod'
+import { parameters } from '../../shared/parameters.ts'
+
+const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
+const json = (schema: unknown, description: string) => ({ description, content: { 'application/json': { schema } } })
+const problemAnswer = (description: string) => ({ description, content: { 'application/problem+json': { schema: ref('Problem') } } })
+const query = (name: string, schema: unknown, description: string) => ({ name, in: 'query', schema, description })
+const idInPath = { name: 'id', in: 'path', required: true, schema: { type: 'string', format: 'uuid' } }
+
+const accepted = { 202: json(ref('Accepted'), 'it is written down; follow it by /status or /events'), 404: problemAnswer('42001: no such lambda') }
+const read = (schema: unknown, description: string) => ({ 200: json(schema, description), 404: problemAnswer('42001: no such lambda') })
+const streamed = (schema: unknown, description: string) => ({
+  200: { description, content: { 'application/json': { schema }, 'text/event-stream': { schema: { type: 'string' } } } }, 404: problemAnswer('42001: no such lambda'),
+})
+const wish = (parametersSchema: unknown) => ({
+  content: {
+    'multipart/form-data': { schema: { type: 'object', properties: { archive: { type: 'string', format: 'binary' }, parameters: parametersSchema } }, encoding: { parameters: { contentType: 'application/json' } } },
+    'application/json': { schema: { type: 'object', properties: { archive: { type: 'string', description: 'nats://<bucket>/<name>, or sha256:<hex> of one that is stored' }, parameters: parametersSchema } } },
+  },
+})
+const logQueries = [
+  query('follow', { type: 'boolean' }, 'as Server-Sent Events'), query('tail', { type: 'integer' }, 'only the last lines of each pod'),
+  query('version', { type: 'integer' }, 'of another version'),
+]
+
+const op = (operationId: string, summary: string, responses: unknown, more: object = {}) => ({ operationId, summary, responses, ...more })
+const text = { type: 'string' }
+const nullable = (type: string) => ({ type: [type, 'null'] })
+
+const lambdaSummary = {
+  type: 'object',
+  properties: {
+    lambda_id: { type: 'string', format: 'uuid' }, account: text, name: text, version: { type: 'integer' }, serving_version: nullable('integer'), alive: { type: 'boolean' },
+    status: { enum: ['running', 'waiting', 'terminated', 'not_found', 'pending'] }, state: text, reason: nullable('string'), message: nullable('string'),
+  },
+}
+
+const schemas = {
+  Accepted: { type: 'object', required: ['lambda_id', 'version'], properties: { lambda_id: { type: 'string', format: 'uuid' }, version: { type: 'integer' } } },
+  Problem: {
+    type: 'object', required: ['title', 'status', 'detail', 'request_id'],
+    properties: { title: text, status: { type: 'integer' }, detail: text, request_id: text, error_code: { type: 'integer' }, reason: text, errors: { type: 'array', items: ref('Finding') } },
+  },
+  Finding: {
+    type: 'object', required: ['code', 'message', 'fix'],
+    properties: { code: text, message: text, fix: text, file: text, line: { type: 'integer' }, column: { type: 'integer' }, field: text },
+  },
+  Summary: lambdaSummary,
+  Lambda: { allOf: [ref('Summary'), { type: 'object', properties: { image: { type: 'object' }, failure: nullable('object'), parameters: ref('Parameters'), versions: { type: 'array', items: { type: 'object' } }, timeline: { type: 'array', items: { type: 'object' } } } }] },
+  ImageStatus: { type: 'object', properties: { status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, failure: nullable('object') } },
+}
+
+const paths = {
+  '/lambdas': {
+    post: op('createLambda', 'Make a lambda from a zip', { ...accepted, 200: json(ref('Accepted'), 'it exists already, the same'), 400: problemAnswer('42005: everything that is wrong, at once'), 409: problemAnswer('the id is taken by another lambda'), 413: problemAnswer('too large') },
+      { requestBody: wish(ref('Parameters')), parameters: [{ name: 'Idempotency-Key', in: 'header', schema: text, description: 'the first answer is repeated for 24 hours' }] }),
+    get: op('getLambdas', 'List lambdas', { 200: json({ type: 'object', properties: { lambdas: { type: 'array', items: ref('Summary') }, cursor: nullable('string') } }, 'a page') },
+      { parameters: [query('status', lambdaSummary.properties.status, ''), query('name', text, 'exactly'), query('limit', { type: 'integer', minimum: 1, maximum: 1_000, default: 100 }, ''), query('cursor', text, 'of the page before')] }),
+  },
+  '/lambdas/{id}': {
+    parameters: [idInPath],
+    get: op('getLambda', 'One lambda, with versions and timeline', read(ref('Lambda'), 'the lambda')),
+    put: op('putLambda', 'A new version: another archive, other parameters (merged), or both', { ...accepted, 200: json(ref('Accepted'), 'nothing changed'), 400: problemAnswer('42005'), 410: problemAnswer('42012: the archive is gone') }, { requestBody: wish({ type: 'object', description: 'merged into the present ones (RFC 7396)' }) }),
+    delete: op('deleteLambda', 'Remove it and everything of it', accepted),
+  },
+  '/lambdas/{id}/disable': { parameters: [idInPath], post: op('disableLambda', 'Switch it off; the record stays', accepted) },
+  '/lambdas/{id}/enable': { parameters: [idInPath], post: op('enableLambda', 'Switch it on again', accepted) },
+  '/lambdas/{id}/cancel': { parameters: [idInPath], post: op('cancelLambda', 'Cancel the creation in flight', { ...accepted, 409: problemAnswer('nothing is in flight') }) },
+  '/lambdas/{id}/rollback': { parameters: [idInPath], post: op('rollbackLambda', 'A new version with the content of an old one', accepted, { parameters: [query('version', { type: 'integer' }, 'the old one')] }) },
+  '/lambdas/{id}/status': { parameters: [idInPath], get: op('getLambdaStatus', 'Lambda status, per pod', read({ allOf: [ref('Summary'), { type: 'object', properties: { pods: { type: 'array', items: { type: 'object' } } } }] }, 'the status')) },
+  '/lambdas/{id}/logs': { parameters: [idInPath], get: op('getLambdaLogs', 'What it printed, per pod', streamed({ type: 'object' }, 'lines by pod'), { parameters: [...logQueries, query('previous', { type: 'boolean' }, 'of the run before the last restart')] }) },
+  '/lambdas/{id}/image/status': { parameters: [idInPath], get: op('getLambdaImageStatus', 'Image creation status', read(ref('ImageStatus'), 'the status')) },
+  '/lambdas/{id}/image/logs': { parameters: [idInPath], get: op('getLambdaImageCreationLogs', 'What the build printed', streamed({ type: 'object' }, 'lines'), { parameters: logQueries }) },
+  '/lambdas/{id}/events': { parameters: [idInPath], get: op('getLambdaEvents', 'Its facts; as a stream they follow, and Last-Event-ID resumes', streamed({ type: 'object', properties: { events: { type: 'array', items: { type: 'object' } }, cursor: text } }, 'facts')) },
+  '/lambdas/{id}/docs': { parameters: [idInPath], get: op('getLambdaSpec', 'The docs that its zip brought', { 200: { description: 'html or yml, by Accept' }, 404: problemAnswer('it brought none') }) },
+  '/lambdas/{id}/proxy/{path}': {
+    parameters: [idInPath, { name: 'path', in: 'path', required: true, schema: text, description: '`main` runs main(request)' }],
+    ...Object.fromEntries(['get', 'post', 'put', 'patch', 'delete'].map((method) => [method, op(`${method}LambdaProxy`, 'Invoke it', {
+      200: { description: 'what the lambda answers' }, 409: problemAnswer('it is disabled'), 502: problemAnswer('it broke off'), 503: problemAnswer('it is not running; the reason says why'), 504: problemAnswer('it took too long'),
+    })])),
+  },
+  '/healthz': { get: op('getHealth', 'The process lives', { 200: { description: 'ok' } }) },
+  '/readyz': { get: op('getReadiness', 'It can work; names the NATS address', { 200: { description: 'ready' }, 503: { description: 'not yet' } }) },
+  '/metrics': { get: op('getMetrics', 'Prometheus text', { 200: { description: 'figures of each stage' } }) },
+}
+
+export function openapi() {
+  const parametersSchema = z.toJSONSchema(parameters, { io: 'input', target: 'draft-2020-12' })
+  return {
+    openapi: '3.1.0',
+    info: { title: 'kiln', version: '0.1.0', description: 'Fires a zip into a running lambda. Every answer carries Luna-Request-Id; errors are application/problem+json.' },
+    paths, components: { schemas: { ...schemas, Parameters: parametersSchema } },
+  }
+}

@@ -1,0 +1,121 @@
+// Which parts make up each service, and all of them in one process.
+import { join } from 'node:path'
+import type { Hono } from 'hono'
+import type { Config } from '../shared/config.ts'
+import type { HttpEnv } from '../shared/http.ts'
+import type { Wired } from '../shared/wire.ts'
+import { startBuilderWatcher } from './builder-watcher/index.ts'
+import { startCleaner } from './builder-watcher/clean.ts'
+import { startDeployer } from './deployer/index.ts'
+import { resync, startObserver } from './deployer/observe.ts'
+import { forwardTo, listen } from './gateway/index.ts'
+import { places } from './gateway/places.ts'
+import { proxy } from './gateway/proxy.ts'
+import { accountsBy } from './gateway/tokens.ts'
+import { examine } from './ingest/archive.ts'
+import { obeyCommands } from './ingest/commands.ts'
+import { ingestHttp } from './ingest/http.ts'
+import { ingest } from './ingest/index.ts'
+import { pythonCheck } from './ingest/python.ts'
+import { healthServer } from './health.ts'
+import { readRuntime } from './packager/context.ts'
+import { startPackager } from './packager/index.ts'
+import { statusHttp } from './status-api/http.ts'
+import { startProjection } from './status-api/index.ts'
+import { view } from './status-api/view.ts'
+
+export interface Open {
+  close(): Promise<void>
+}
+
+export interface Site {
+  config: Config
+  wired: Wired
+  /** The checkout: the runtime's files lie in it. */
+  root: string
+  say(line: string): void
+}
+
+export type House = (site: Site) => Promise<{ port: number; open: Open[] }>
+
+type Part = (site: Site) => Promise<{ open: Open; app?: Hono<HttpEnv> }>
+
+const closing = (hearing: { stop(): Promise<void> }): Open => ({ close: () => hearing.stop() })
+const zipLimits = ({ maxUnpackedBytes, maxArchiveEntries }: Config) => ({ maxUnpackedBytes, maxEntries: maxArchiveEntries })
+
+const ingestPart: Part = async ({ config, wired, say }) => {
+  const { ports } = wired
+  const check = pythonCheck({ python: await wired.runtimePython(say) })
+  const service = ingest(ports, {
+    can: config.can, maxArchiveBytes: config.maxArchiveBytes,
+    examine: async (archive) => {
+      const examination = await examine(archive, { ...zipLimits(config), python: check })
+      return examination.ok ? [] : examination.findings
+    },
+  })
+  await service.makeGood()
+  const hearing = await obeyCommands(ports, service)
+  return {
+    app: ingestHttp(service, { maxArchiveBytes: config.maxArchiveBytes, log: ports.log }),
+    open: { close: async () => { await hearing.stop(); await check.close() } },
+  }
+}
+
+const packagerPart: Part = async ({ config, wired, root }) => {
+  const runtime = await readRuntime(join(root, 'services/packager/runtime'))
+  return { open: closing(await startPackager(wired.ports, { runtime, baseImage: config.baseImage, limits: zipLimits(config) })) }
+}
+
+const builderPart: Part = async ({ config, wired }) => {
+  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, timeoutMs: config.buildTimeoutMs })
+  const cleaner = await startCleaner(wired.ports)
+  return { open: { close: async () => { await Promise.all([builder.stop(), cleaner.stop()]) } } }
+}
+
+const deployerPart: Part = async ({ wired: { ports } }) => {
+  const observing = await startObserver(ports)
+  await resync(ports)
+  const hearing = await startDeployer(ports)
+  return { open: { close: async () => { await hearing.stop(); await observing.close() } } }
+}
+
+const statusPart: Part = async ({ config, wired: { ports } }) => {
+  const hearing = await startProjection(ports)
+  const live = await view(ports)
+  return { app: statusHttp(ports, live, zipLimits(config)), open: { close: async () => { await hearing.stop(); live.close() } } }
+}
+
+type Handler = (request: Request) => Response | Promise<Response>
+
+async function openGateway({ config, wired: { ports } }: Site, handlers: { ingest: Handler; statusApi: Handler }): Promise<{ port: number; open: Open[] }> {
+  const listening = await listen(ports, {
+    ...handlers, places: await places(ports), proxy: proxy({ timeoutMs: config.proxyTimeoutMs }), accountOf: accountsBy(config.tokens),
+  }, config)
+  return { port: listening.port, open: [listening] }
+}
+
+const alone = (part: Part): House => async (site) => {
+  const { app, open } = await part(site)
+  const health = await healthServer(site, app)
+  return { port: health.port, open: [open, ...health.open] }
+}
+
+/** In this order: who hears a fact is there before it is stated. */
+const all: House = async (site) => {
+  const status = await statusPart(site)
+  const parts = [status, await deployerPart(site), await builderPart(site), await packagerPart(site)]
+  const accepting = await ingestPart(site)
+  const { port, open } = await openGateway(site, { ingest: accepting.app!.fetch, statusApi: status.app!.fetch })
+  return { port, open: [...parts.map((part) => part.open), accepting.open, ...open] }
+}
+
+const gatewayAlone: House = (site) => {
+  const { ingestUrl, statusApiUrl } = site.config
+  if (!ingestUrl || !statusApiUrl) throw new Error('The gateway in a process of its own needs INGEST_URL and STATUS_API_URL.')
+  return openGateway(site, { ingest: forwardTo(ingestUrl), statusApi: forwardTo(statusApiUrl) })
+}
+
+export const houses: Record<string, House> = {
+  all, gateway: gatewayAlone, ingest: alone(ingestPart), packager: alone(packagerPart), 'builder-watcher': alone(builderPart),
+  deployer: alone(deployerPart), 'status-api': alone(statusPart),
+}

@@ -1,0 +1,25 @@
+// What a user asks for and the platform cannot do, found before anything starts.
+import type { Finding } from '../../shared/finding.ts'
+import type { Parameters } from '../../shared/parameters.ts'
+
+export interface Capabilities {
+  runDockerCommands: boolean
+  readSecrets: boolean
+}
+
+export function checkCapabilities(p: Parameters, can: Capabilities): Finding[] {
+  const findings: Finding[] = []
+  if (p.user_docker_commands.length > 0 && !can.runDockerCommands) {
+    findings.push({
+      code: 'DockerCommandsNotPossible', field: 'user_docker_commands', message: 'This kiln runs lambdas as processes and cannot run Dockerfile commands.',
+      fix: 'Remove user_docker_commands and install system packages on the machine, or use a kiln with PLATFORM=kubernetes.',
+    })
+  }
+  if (Object.keys(p.deploy_parameters.secrets).length > 0 && !can.readSecrets) {
+    findings.push({
+      code: 'SecretsNotPossible', field: 'deploy_parameters.secrets', message: 'This kiln has no Kubernetes Secrets to read.',
+      fix: 'Put the values into deploy_parameters.env, or use a kiln with PLATFORM=kubernetes.',
+    })
+  }
+  return findings
+}

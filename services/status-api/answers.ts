@@ -1,0 +1,73 @@
+// What a record and a life look like to a user: the shapes of GET /lambdas and GET /lambdas/{id}.
+import { imageStatus, lambdaStatus, servingVersion, stateOf, type Life, type State, type VersionLife } from '../../shared/lifecycle.ts'
+import { versionOf, type LambdaRecord } from '../../shared/records.ts'
+
+export function summary(record: LambdaRecord, life: Life | null) {
+  const state = stateOf(record, life)
+  const v = life?.versions[record.version]
+  return {
+    lambda_id: record.id, account: record.account, name: versionOf(record, record.version)!.parameters.name, version: record.version,
+    serving_version: servingVersion(life), alive: record.alive, status: lambdaStatus(record, life), state, ...why(state, v),
+    created: record.created, updated: record.updated,
+  }
+}
+
+export function details(record: LambdaRecord, life: Life | null, place: number | null) {
+  const v = life?.versions[record.version]
+  return {
+    ...summary(record, life),
+    image: { status: imageStatus(record, life), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null },
+    ...(place !== null && { queue_position: place }),
+    failure: v?.failure ? withoutSeq(v.failure) : null,
+    parameters: versionOf(record, record.version)!.parameters,
+    versions: record.versions.map((one) => versionDetails(record, life, one.version)),
+    timeline: (life?.timeline ?? []).map(({ version, fact, time, last, seq }) => ({ version, fact, time, ...(last !== time && { last }), seq })),
+  }
+}
+
+function versionDetails(record: LambdaRecord, life: Life | null, n: number) {
+  const kept = versionOf(record, n)!
+  const v = life?.versions[n]
+  const state = n === record.version ? stateOf(record, life) : (v?.state ?? 'accepted')
+  return {
+    version: n, state, ...why(state, v), created: kept.created, archive: kept.archive, image: v?.image ?? null,
+    ...(kept.rollbackOf && { rollback_of: kept.rollbackOf }), ...(v?.failure && { failure: withoutSeq(v.failure) }),
+  }
+}
+
+const withoutSeq = ({ seq: _, ...failure }: NonNullable<VersionLife['failure']>) => failure
+
+/** A reason and a sentence for each state; what the platform or a failure said goes first. */
+export function why(state: State, v: VersionLife | undefined): { reason: string | null; message: string | null } {
+  if (state === 'failed' && v?.failure) return { reason: v.failure.reason, message: v.failure.message }
+  if (['running', 'pending', 'waiting', 'terminated'].includes(state) && v?.sight) return { reason: v.sight.reason, message: v.sight.message }
+  const words: Partial<Record<State, string>> = {
+    accepted: 'The archive is good and stored; it is packed next.', packaged: 'The context is packed; it waits for a builder.', building: 'The image is being made.',
+    built: 'The image is made; it is deployed next.', deploying: 'The platform was asked to run it.', disabled: 'It was switched off; POST …/enable switches it on.',
+    enabled: 'It was switched on; it is deployed next.', cancelled: 'It was cancelled; send it again with PUT.',
+  }
+  return { reason: null, message: words[state] ?? null }
+}
+
+/** GET /lambdas/{id}/status: per pod. */
+export function podsStatus(record: LambdaRecord, life: Life | null) {
+  const { lambda_id, version, serving_version, alive, status, state, reason, message } = summary(record, life)
+  const current = Object.entries(life?.versions ?? {}).filter(([, v]) => v.sight && v.sight.pods.length > 0 && v.sight.epoch === life!.epoch)
+  return {
+    lambda_id, version, serving_version, alive, status, state, reason, message,
+    pods: current.flatMap(([n, v]) => v.sight!.pods.map((pod) => ({ ...pod, version: Number(n) }))),
+    ...(life?.versions[record.version]?.sight?.log && { log: life.versions[record.version]!.sight!.log }),
+  }
+}
+
+/** GET /lambdas/{id}/image/status */
+export function imageDetails(record: LambdaRecord, life: Life | null, place: number | null) {
+  const v = life?.versions[record.version]
+  const state = stateOf(record, life)
+  const failure = v?.failure && v.failure.stage !== 'deployer' ? withoutSeq(v.failure) : null
+  return {
+    lambda_id: record.id, version: record.version, status: imageStatus(record, life), state,
+    reason: failure?.reason ?? null, message: failure?.message ?? (place !== null ? `It waits for a builder at place ${place}.` : why(state, undefined).message),
+    ...(place !== null && { queue_position: place }), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, failure,
+  }
+}

@@ -1,0 +1,106 @@
+// status-api over HTTP: the reading half of design's table, answered from memory.
+import { Hono, type Context } from 'hono'
+import { withManners, type HttpEnv } from '../../shared/http.ts'
+import { archiveName } from '../../shared/objects.ts'
+import type { Ports } from '../../shared/ports.ts'
+import { versionOf, type LambdaRecord } from '../../shared/records.ts'
+import { Refusal, unknownLambda } from '../../shared/trouble.ts'
+import type { Life } from '../../shared/lifecycle.ts'
+import { readZip, type ZipLimits } from '../../shared/zip.ts'
+import { details, imageDetails, podsStatus, summary } from './answers.ts'
+import { eventsAnswer, logsAnswer } from './streams.ts'
+import type { View } from './view.ts'
+
+const statuses = ['running', 'waiting', 'terminated', 'not_found', 'pending']
+const pageDefault = 100
+const pageMost = 1_000
+
+export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'>, view: View, limits: ZipLimits): Hono<HttpEnv> {
+  const app = withManners(new Hono<HttpEnv>(), ports.log)
+  const one = async (c: Context<HttpEnv>): Promise<{ record: LambdaRecord; life: Life | null }> => {
+    const id = (c.req.param('id') ?? '').toLowerCase()
+    await view.caughtUp()
+    const found = view.find(c.get('account'), id)
+    if (!found) throw unknownLambda(c.req.param('id') ?? '')
+    return found
+  }
+
+  app.get('/lambdas', async (c) => {
+    await view.caughtUp()
+    return c.json(list(c, view))
+  })
+  app.get('/lambdas/:id', async (c) => {
+    const { record, life } = await one(c)
+    return c.json(details(record, life, view.placeInQueue(record.id)))
+  })
+  app.get('/lambdas/:id/status', async (c) => {
+    const { record, life } = await one(c)
+    return c.json(podsStatus(record, life))
+  })
+  app.get('/lambdas/:id/image/status', async (c) => {
+    const { record, life } = await one(c)
+    return c.json(imageDetails(record, life, view.placeInQueue(record.id)))
+  })
+  app.get('/lambdas/:id/logs', async (c) => {
+    const { record, life } = await one(c)
+    const shown = Object.entries(life?.versions ?? {}).filter(([, v]) => v.sight).map(([n]) => Number(n))
+    return logsAnswer(c, ports, { account: record.account, id: record.id, version: versionAsked(c, record, shown.length > 0 ? Math.max(...shown) : record.version), kind: 'run' })
+  })
+  app.get('/lambdas/:id/image/logs', async (c) => {
+    const { record } = await one(c)
+    const built = versionOf(record, record.version)?.imageOf ?? record.version
+    return logsAnswer(c, ports, { account: record.account, id: record.id, version: versionAsked(c, record, built), kind: 'build' })
+  })
+  app.get('/lambdas/:id/events', async (c) => {
+    const { record } = await one(c)
+    return eventsAnswer(c, ports, record.id)
+  })
+  app.get('/lambdas/:id/docs', async (c) => docs(c, ports, (await one(c)).record, limits))
+  return app
+}
+
+function versionAsked(c: Context<HttpEnv>, record: LambdaRecord, otherwise: number): number {
+  const given = c.req.query('version')
+  if (given === undefined) return otherwise
+  const version = Number(given)
+  if (!versionOf(record, version)) throw new Refusal(404, 42001, `Lambda ${record.id} has no version ${given.slice(0, 40)}.`)
+  return version
+}
+
+function list(c: Context<HttpEnv>, view: View) {
+  const { limit, cursor, status, name } = listQuery(c)
+  const lambdas: Array<ReturnType<typeof summary>> = []
+  let last: string | null = null
+  for (const id of view.idsAfter(c.get('account'), cursor)) {
+    const { record, life } = view.find(c.get('account'), id)!
+    const row = summary(record, life)
+    if ((status && row.status !== status) || (name !== undefined && row.name !== name)) continue
+    if (lambdas.length === limit) return { lambdas, cursor: last }
+    lambdas.push(row)
+    last = Buffer.from(`${record.created}~${id}`).toString('base64url')
+  }
+  return { lambdas, cursor: null }
+}
+
+function listQuery(c: Context<HttpEnv>): { limit: number; cursor: string | null; status: string | undefined; name: string | undefined } {
+  const { limit = String(pageDefault), cursor, status, name } = c.req.query()
+  if (!/^\d{1,6}$/.test(limit) || Number(limit) < 1 || Number(limit) > pageMost) throw new Refusal(400, null, `limit must be a number from 1 to ${pageMost}.`)
+  if (status !== undefined && !statuses.includes(status)) throw new Refusal(400, null, `status must be one of ${statuses.join(', ')}.`)
+  const after = cursor === undefined ? null : Buffer.from(cursor, 'base64url').toString()
+  if (after !== null && !/^\d{4}-\d{2}-\d{2}T[\d:.]+Z~[0-9a-f-]{36}$/.test(after)) throw new Refusal(400, null, 'cursor must be one that an earlier answer gave.')
+  return { limit: Number(limit), cursor: after, status, name }
+}
+
+/** The zip's own docs: html for browsers, yml for programs. */
+async function docs(c: Context<HttpEnv>, { objects }: Pick<Ports, 'objects'>, record: LambdaRecord, limits: ZipLimits): Promise<Response> {
+  const archive = await objects.get(archiveName(versionOf(record, record.version)!.archive.digest))
+  if (!archive) throw new Refusal(410, 42012, 'The archive of this lambda is gone, and its docs with it.')
+  const zip = await readZip(archive, limits)
+  const accept = c.req.header('accept') ?? ''
+  const isYaml = /ya?ml/.test(accept) || (accept.includes('text/plain') && !accept.includes('text/html'))
+  const file = zip.ok ? zip.files.get(isYaml ? 'docs/lambda.yml' : 'docs/lambda.html') : undefined
+  if (!file) throw new Refusal(404, null, 'This lambda brought no docs: its zip has no docs/lambda.html and docs/lambda.yml.')
+  // A user's page: it must not act in kiln's name.
+  const headers = { 'content-type': isYaml ? 'application/yaml; charset=utf-8' : 'text/html; charset=utf-8', 'content-security-policy': 'sandbox allow-scripts', 'x-content-type-options': 'nosniff' }
+  return new Response(new Uint8Array(file), { headers })
+}

@@ -1,0 +1,257 @@
+// The life of a lambda: THE table, the clock that orders observations, and what users read of both. Pure: no port, no time, no randomness.
+import type { Image } from './builds.ts'
+import type { FactName, Heard } from './events.ts'
+import type { LambdaRecord } from './records.ts'
+import type { Failure } from './trouble.ts'
+import type { Observation } from './workloads.ts'
+
+// ---
+// The table: in which state a version is, which fact can come, which state follows. The order of the rows is the order of a life.
+
+const observed = {
+  'workload.running': 'running', 'workload.pending': 'pending', 'workload.waiting': 'waiting', 'workload.terminated': 'terminated',
+} as const
+const switched = { 'lambda.disabled': 'disabled', 'lambda.deleted': 'deleted' } as const
+const inFlight = { ...switched, 'lambda.cancelled': 'cancelled' } as const
+
+export const lifecycle = {
+  accepted: { 'context.packaged': 'packaged', 'context.refused': 'failed', 'workload.applied': 'deploying', ...inFlight },
+  packaged: { 'image.started': 'building', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  building: { 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  built: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...inFlight },
+  disabled: { 'lambda.enabled': 'enabled', 'lambda.deleted': 'deleted' },
+  enabled: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...switched },
+  deploying: { ...observed, 'workload.failed': 'failed', ...inFlight },
+  pending: { ...observed, 'workload.failed': 'failed', ...inFlight },
+  waiting: { ...observed, 'workload.failed': 'failed', ...inFlight },
+  running: { ...observed, ...switched },
+  terminated: { ...observed, ...switched },
+  failed: { ...switched },
+  cancelled: { ...switched },
+  deleted: {},
+} as const satisfies Record<string, Partial<Record<FactName, string>>>
+
+export type State = keyof typeof lifecycle
+export const states = Object.keys(lifecycle) as State[]
+
+/** Follow each other freely: of two, the later observation is right. */
+const isObserved = (state: State): boolean => (Object.values(observed) as State[]).includes(state)
+/** Within one turn of the switch nothing follows but a deletion. Of two ends the first is right. */
+export const isEnd = (state: State): boolean => state === 'failed' || state === 'cancelled' || state === 'deleted'
+/** Something is on its way that `cancel` can stop. */
+export const isInFlight = (state: State): boolean => 'lambda.cancelled' in lifecycle[state]
+
+const rank = (state: State): number => (isObserved(state) ? states.indexOf('pending') : state === 'cancelled' ? states.indexOf('failed') : states.indexOf(state))
+
+/** Where a fact leads, the same from every state; null: it does not move a version (`lambda.rejected`). */
+export const leadsTo: Readonly<Partial<Record<FactName, State>>> = Object.freeze({
+  'lambda.accepted': 'accepted' as State,
+  ...Object.assign({}, ...Object.values(lifecycle)),
+})
+
+export type Move = 'moved' | 'early' | 'stale'
+
+/** `early`: it overtook another step, and is taken all the same. `stale`: lived through already; redelivery is normal. */
+export function next(state: State, fact: FactName): { move: Move; state: State } {
+  const to = (lifecycle[state] as Partial<Record<FactName, State>>)[fact]
+  if (to) return { move: 'moved', state: to }
+  const target = leadsTo[fact]
+  if (target && !isEnd(state) && rank(target) > rank(state)) return { move: 'early', state: target }
+  return { move: 'stale', state }
+}
+
+// ---
+// The clock. A version's state is the farthest observation, whatever order they came in.
+
+interface Reading {
+  state: State
+  epoch: number
+  seq: number
+}
+
+/** Is `b` farther in the life than `a`? A later turn of the switch wins, then the farther state, then the later sight, and of ends the earlier. */
+function isFarther(a: Reading, b: Reading): boolean {
+  if (a.state === 'deleted' || b.state === 'deleted') return a.state !== 'deleted'
+  if (a.epoch !== b.epoch) return b.epoch > a.epoch
+  if (rank(a.state) !== rank(b.state)) return rank(b.state) > rank(a.state)
+  return isEnd(a.state) ? b.seq < a.seq : b.seq > a.seq
+}
+
+// ---
+// A life: all that was heard of one lambda. Folding is order-free and idempotent.
+
+export type Sight = Pick<Observation, 'reason' | 'message' | 'pods' | 'endpoints' | 'log'> & { epoch: number; seq: number; time: string }
+
+export interface VersionLife extends Reading {
+  /** Since when it is in this state; ISO 8601. */
+  since: string
+  failure: (Failure & { seq: number }) | null
+  image: Image | null
+  /** The context's digest. */
+  context: string | null
+  /** Sequence of `context.packaged`: builds wait in this order. 0: not packaged. */
+  queued: number
+  sight: Sight | null
+  /** It has been seen running. */
+  ran: boolean
+}
+
+export interface Moment {
+  version: number
+  fact: FactName
+  /** First and last time that it was stated; sequences order them. */
+  time: string
+  seq: number
+  last: string
+  lastSeq: number
+}
+
+export interface Life {
+  id: string
+  account: string
+  version: number
+  epoch: number
+  /** Of the last fact folded. */
+  seq: number
+  versions: Record<string, VersionLife>
+  timeline: Moment[]
+}
+
+/** How many versions a life remembers in full. */
+const keptVersions = 20
+
+const unlived: VersionLife = { state: 'accepted', epoch: -1, seq: 0, since: '', failure: null, image: null, context: null, queued: 0, sight: null, ran: false }
+
+export function fold(life: Life | null, heard: Heard): Life {
+  const before = life ?? { id: heard.id, account: heard.account, version: 0, epoch: 0, seq: 0, versions: {}, timeline: [] }
+  const to = leadsTo[heard.fact]
+  if (!to) return before
+  const version = foldVersion(before.versions[heard.version] ?? unlived, heard, to)
+  return {
+    ...before,
+    version: Math.max(before.version, heard.version),
+    epoch: Math.max(before.epoch, heard.epoch),
+    seq: Math.max(before.seq, heard.seq),
+    versions: newest({ ...before.versions, [heard.version]: version }),
+    timeline: foldTimeline(before.timeline, heard),
+  }
+}
+
+function newest(versions: Record<string, VersionLife>): Record<string, VersionLife> {
+  const numbers = Object.keys(versions).map(Number).sort((a, b) => b - a)
+  if (numbers.length <= keptVersions) return versions
+  // What serves is never forgotten, however many failed after it.
+  return Object.fromEntries(numbers.filter((n, i) => i < keptVersions || (versions[n]?.sight?.endpoints.length ?? 0) > 0).map((n) => [n, versions[n]!]))
+}
+
+function foldVersion(v: VersionLife, heard: Heard, to: State): VersionLife {
+  const moved = isFarther(v, { state: to, epoch: heard.epoch, seq: heard.seq })
+    ? { ...v, state: to, epoch: heard.epoch, seq: heard.seq, since: heard.time } : v
+  return { ...moved, ...learned(v, heard) }
+}
+
+/** What a fact teaches besides the state; each part only if it is later than what is known of that part. */
+function learned(v: VersionLife, heard: Heard): Partial<VersionLife> {
+  if (isFact(heard, 'context.packaged')) return { context: heard.data.context.digest, queued: heard.seq }
+  if (isFact(heard, 'image.built')) return { image: heard.data.image, context: heard.data.context }
+  if (isFact(heard, 'lambda.accepted') || isFact(heard, 'lambda.enabled')) return heard.data.image ? { image: v.image ?? heard.data.image } : {}
+  if (isFact(heard, 'workload.applied')) return { image: v.image ?? heard.data.image }
+  if (isFact(heard, 'context.refused') || isFact(heard, 'image.failed') || isFact(heard, 'workload.failed')) return learnedFailure(v, heard)
+  return heard.fact in observed ? learnedSight(v, heard as Heard<keyof typeof observed>) : {}
+}
+
+/** A failed rollout also shows nothing any more. */
+function learnedFailure(v: VersionLife, heard: Heard<'context.refused' | 'image.failed' | 'workload.failed'>): Partial<VersionLife> {
+  const failure = v.failure && v.failure.seq > heard.seq ? v.failure : { ...heard.data, seq: heard.seq }
+  if (heard.fact !== 'workload.failed' || !v.sight || v.sight.seq > heard.seq) return { failure }
+  return { failure, sight: { ...v.sight, seq: heard.seq, pods: [], endpoints: [] } }
+}
+
+function learnedSight(v: VersionLife, heard: Heard<keyof typeof observed>): Partial<VersionLife> {
+  const ran = v.ran || heard.fact === 'workload.running'
+  if (v.sight && v.sight.seq >= heard.seq) return { ran }
+  const { reason, message, pods, endpoints, log } = heard.data
+  return { ran, sight: { reason, message, pods, endpoints, ...(log && { log }), epoch: heard.epoch, seq: heard.seq, time: heard.time } }
+}
+
+const isFact = <N extends FactName>(heard: Heard, name: N): heard is Heard<N> => heard.fact === name
+
+function foldTimeline(timeline: Moment[], heard: Heard): Moment[] {
+  const { version, fact, time, seq } = heard
+  const at = timeline.findIndex((m) => m.version === version && m.fact === fact)
+  const known = timeline[at]
+  const moment: Moment = !known ? { version, fact, time, seq, last: time, lastSeq: seq } : {
+    version, fact,
+    ...(seq < known.seq ? { time, seq } : { time: known.time, seq: known.seq }),
+    ...(seq > known.lastSeq ? { last: time, lastSeq: seq } : { last: known.last, lastSeq: known.lastSeq }),
+  }
+  const others = known ? timeline.toSpliced(at, 1) : timeline
+  return [...others, moment].sort((a, b) => a.seq - b.seq).slice(-keptMoments)
+}
+
+/** About five versions in full detail; GET /events has the rest. */
+const keptMoments = 60
+
+// ---
+// What users read. Derived here and nowhere else.
+
+export type ImageStatus = 'in_progress' | 'pending' | 'error' | 'completed' | 'not_found'
+export type LambdaStatus = 'running' | 'waiting' | 'terminated' | 'not_found' | 'pending'
+
+/** The version that serves requests now, or null. */
+export function servingVersion(life: Life | null): number | null {
+  if (!life) return null
+  const serving = Object.entries(life.versions).filter(([, v]) => (v.sight?.endpoints.length ?? 0) > 0 && v.sight!.epoch === life.epoch && v.state !== 'deleted')
+  return serving.length === 0 ? null : Math.max(...serving.map(([number]) => Number(number)))
+}
+
+/** The newest version's state: as recorded until the first fact of it is folded. */
+export function stateOf(record: LambdaRecord, life: Life | null): State {
+  if (record.deleted) return 'deleted'
+  const v = life?.versions[record.version]
+  // Switched, and the fact of it is still on its way.
+  if (record.epoch > (life?.epoch ?? 0) && record.change.fact === 'lambda.enabled') return 'enabled'
+  if (record.epoch > (life?.epoch ?? 0) && record.change.fact === 'lambda.disabled') return 'disabled'
+  if (record.cancelled.includes(record.version)) return 'cancelled'
+  if (!v) return 'accepted'
+  const buildFailed = v.failure && v.failure.stage !== 'deployer'
+  return v.state === 'enabled' && buildFailed ? 'failed' : v.state
+}
+
+export function lambdaStatus(record: LambdaRecord, life: Life | null): LambdaStatus {
+  const state = stateOf(record, life)
+  if (state === 'deleted' || !record.alive) return 'not_found'
+  if (servingVersion(life) !== null) return 'running'
+  if (state === 'pending') return 'pending'
+  return state === 'terminated' || state === 'failed' || state === 'cancelled' ? 'terminated' : 'waiting'
+}
+
+export function imageStatus(record: LambdaRecord, life: Life | null): ImageStatus {
+  const v = life?.versions[record.version]
+  if (record.deleted) return 'not_found'
+  if (v?.image) return 'completed'
+  if (record.cancelled.includes(record.version) || v?.state === 'cancelled') return 'not_found'
+  if (v?.failure) return 'error'
+  return v?.state === 'packaged' ? 'pending' : 'in_progress'
+}
+
+/** Which version should run: the newest if it can, else the one that served last; null: none, or not yet. */
+export function desiredVersion(record: LambdaRecord, life: Life | null): number | null {
+  if (record.deleted || !record.alive || !life) return null
+  const able = (n: number): boolean => {
+    const v = life.versions[n]
+    return v?.image != null && !record.cancelled.includes(n) && !(isEnd(v.state) && v.epoch === record.epoch)
+  }
+  if (able(record.version)) return record.version
+  const before = Object.keys(life.versions).map(Number).filter((n) => n < record.version && able(n) && life.versions[n]!.ran)
+  return before.length === 0 ? null : Math.max(...before)
+}
+
+/** The lifecycle as a Mermaid drawing; `shared/README.md` holds it and a test keeps it true. */
+export function drawing(): string {
+  const lines = ['stateDiagram-v2', '    [*] --> accepted: lambda.accepted']
+  for (const state of states) {
+    for (const [fact, to] of Object.entries(lifecycle[state])) lines.push(`    ${state} --> ${to}: ${fact}`)
+  }
+  return lines.join('\n')
+}

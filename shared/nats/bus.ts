@@ -1,0 +1,148 @@
+// The bus, on JetStream. The only place in the house that acks.
+import { AckPolicy, DeliverPolicy, ReplayPolicy, headers, nanos, type ConsumerMessages, type JsMsg, type MsgHdrs } from 'nats'
+import { bodyOf, factOf, headersOf, messageId, everyFact, lifeOf, subjectOf, verbs, type Verb } from '../events.ts'
+import type { Bus, Command, Hearing, Settlement, Unreadable } from '../bus.ts'
+import type { Log } from '../log.ts'
+import { apiErrorCode, type Nats } from './connect.ts'
+import { range, readAll } from './read.ts'
+
+/** A message whose holder died is heard by somebody else after so long; a living holder says so thrice in that time. */
+const ackWaitMs = 6_000
+const heartbeatMs = 2_000
+/** How long an unanswered pull lives: short, so that a reader finds its way back soon after a restart of the server. */
+const pullMs = 3_000
+
+export function natsBus(nats: Nats, log: Log): Bus {
+  return {
+    async state(fact) {
+      await nats.js.publish(subjectOf(fact), bodyOf(fact), { msgID: messageId(fact), headers: headersFrom(headersOf(fact)) })
+    },
+    async hear(wish, handle) {
+      const subject = wish.fact ? everyFact(wish.fact) : 'lambda.events.>'
+      await ensureConsumer(nats, 'EVENTS', wish.name, subject, wish.limit)
+      return pull(nats, 'EVENTS', wish.name, wish.limit, log, async (message) => {
+        const heard = readable(message)
+        if (heard instanceof Error) return keepRefused(nats, log, message, heard.message)
+        return handle(heard, { attempt: message.info.redeliveryCount })
+      })
+    },
+    async obey(handle, unreadable) {
+      await ensureConsumer(nats, 'COMMANDS', 'ingest', 'lambda.commands.>', 64)
+      return pull(nats, 'COMMANDS', 'ingest', 64, log, async (message) => {
+        const command = commandOf(message)
+        if ('verb' in command) return handle(command)
+        await unreadable(command)
+        return keepRefused(nats, log, message, command.reason)
+      })
+    },
+    history: async (id, after, limit) => (await readAll(nats, 'EVENTS', lifeOf(id), after + 1, limit)).map(heardOf),
+    async *follow(id, after, signal) {
+      for await (const message of range(nats, { stream: 'EVENTS', subject: lifeOf(id), from: after + 1 }, signal)) yield heardOf(message)
+    },
+    async depth(name) {
+      const info = await nats.jsm.consumers.info('EVENTS', name)
+      return { waiting: info.num_pending, inFlight: info.num_ack_pending }
+    },
+    address: () => nats.address,
+    isConnected: () => !nats.nc.isClosed() && connected(nats),
+  }
+}
+
+function connected({ nc }: Nats): boolean {
+  // The client has no question for this; its server is gone from the pool's view while it reconnects.
+  return (nc as unknown as { protocol: { connected: boolean } }).protocol.connected
+}
+
+async function ensureConsumer({ jsm }: Nats, stream: string, name: string, subject: string, limit: number): Promise<void> {
+  const wanted = { ack_wait: nanos(ackWaitMs), max_ack_pending: limit }
+  const known = await jsm.consumers.info(stream, name).catch(() => null)
+  if (known) {
+    await jsm.consumers.update(stream, name, wanted)
+    return
+  }
+  await jsm.consumers.add(stream, {
+    ...wanted, durable_name: name, filter_subject: subject, ack_policy: AckPolicy.Explicit, deliver_policy: DeliverPolicy.All,
+    replay_policy: ReplayPolicy.Instant, max_deliver: -1,
+  }).catch((error: unknown) => {
+    // Two replicas that start at once both want to make it.
+    if (apiErrorCode(error) !== 10148 && apiErrorCode(error) !== 10013) throw error
+  })
+}
+
+/** Every message that is pulled is worked on at once: nothing waits in a process. `limit` bounds what is pulled, over all replicas. */
+async function pull(nats: Nats, stream: string, name: string, limit: number, log: Log, handle: (message: JsMsg) => Promise<Settlement>): Promise<Hearing> {
+  const consumer = await nats.js.consumers.get(stream, name)
+  const inHand = new Set<Promise<void>>()
+  const messages: ConsumerMessages = await consumer.consume({
+    max_messages: Math.min(limit, 256), expires: pullMs, idle_heartbeat: pullMs / 3,
+    callback: (message) => {
+      const work: Promise<void> = hold(message, log, handle).finally(() => inHand.delete(work))
+      inHand.add(work)
+    },
+  })
+  return {
+    async stop() {
+      await messages.close()
+      await Promise.all(inHand)
+    },
+  }
+}
+
+async function hold(message: JsMsg, log: Log, handle: (message: JsMsg) => Promise<Settlement>): Promise<void> {
+  const heartbeat = setInterval(() => message.working(), heartbeatMs)
+  try {
+    const settlement = await handle(message)
+    if (settlement === 'settled') message.ack()
+    else message.nak(settlement.againInMs)
+  } catch (error) {
+    // A bug, or NATS went away in the middle: the message is heard again.
+    log.error('a message could not be handled', { subject: message.subject, seq: message.seq, error })
+    message.nak(1_000)
+  } finally {
+    clearInterval(heartbeat)
+  }
+}
+
+const heardOf = (message: JsMsg) => factOf({ subject: message.subject, seq: message.seq, body: message.string(), header: (name) => message.headers?.get(name) ?? '' })
+
+function readable(message: JsMsg): ReturnType<typeof heardOf> | Error {
+  try {
+    return heardOf(message)
+  } catch (error) {
+    return error as Error
+  }
+}
+
+function commandOf(message: JsMsg): Command | Unreadable {
+  const [, , account = 'unknown', verb = ''] = message.subject.split('.')
+  const cause = message.headers?.get('ce-id') || `COMMANDS:${message.info.streamSequence}:${message.info.timestampNanos}`
+  const id = message.headers?.get('ce-subject') || 'unknown'
+  const of = { account, cause, id: /^[0-9a-fA-F-]{36}$/.test(id) ? id.toLowerCase() : 'unknown' }
+  if (!(verbs as readonly string[]).includes(verb)) return { ...of, reason: `There is no command ${verb}; there are ${verbs.join(', ')}.` }
+  const body = objectIn(message.string())
+  if (!body) return { ...of, reason: 'The command is not a JSON object.' }
+  return { account, verb: verb as Verb, body, cause, traceparent: message.headers?.get('traceparent') || null }
+}
+
+function objectIn(text: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : null
+  } catch {
+    return null
+  }
+}
+
+/** What nobody can read leaves its queue and is kept in REFUSED for looking at. */
+async function keepRefused({ js }: Nats, log: Log, message: JsMsg, reason: string): Promise<Settlement> {
+  const h = headersFrom({ 'kiln-subject': message.subject, 'kiln-reason': reason.replace(/[\r\n]+/g, ' ') })
+  await js.publish(`lambda.refused.${message.info.stream}`, message.data, { headers: h, msgID: `${message.info.stream}:${message.seq}:${message.info.timestampNanos}` })
+  log.warn('a message was refused', { subject: message.subject, seq: message.seq, reason })
+  return 'settled'
+}
+
+function headersFrom(values: Record<string, string>): MsgHdrs {
+  const h = headers()
+  for (const [name, value] of Object.entries(values)) h.set(name, value)
+  return h
+}

@@ -1,0 +1,49 @@
+// The connection to NATS, and the streams and buckets that kiln keeps there. Nothing else makes any.
+import { connect, nanos, RetentionPolicy, StorageType, DiscardPolicy, type JetStreamClient, type JetStreamManager, type NatsConnection, type StreamConfig } from 'nats'
+
+export interface Nats {
+  nc: NatsConnection
+  js: JetStreamClient
+  jsm: JetStreamManager
+  address: string
+}
+
+const days = (n: number): number => nanos(n * 24 * 60 * 60 * 1_000)
+const minutes = (n: number): number => nanos(n * 60 * 1_000)
+
+/** How many servers hold each stream. */
+interface Keeping { replicas: number }
+
+const streams = ({ replicas }: Keeping): Array<Partial<StreamConfig> & { name: string; subjects: string[] }> => [
+  { name: 'EVENTS', subjects: ['lambda.events.>'], max_age: days(30), duplicate_window: minutes(10), num_replicas: replicas, allow_direct: true },
+  { name: 'COMMANDS', subjects: ['lambda.commands.>'], retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
+  // Bounded thrice, so that no lambda that prints without end pushes out the others or fills the disk.
+  { name: 'LOGS', subjects: ['lambda.logs.>'], max_age: days(7), max_bytes: 2 ** 30, max_msgs_per_subject: 5_000, discard: DiscardPolicy.Old, num_replicas: replicas },
+  { name: 'REFUSED', subjects: ['lambda.refused.>'], max_age: days(30), max_bytes: 64 * 2 ** 20, discard: DiscardPolicy.Old, num_replicas: replicas },
+]
+
+/** Connects for good: it reconnects for ever, and every reader resumes where it was. Throws when the first attempts all fail. */
+export async function connectNats(url: string, options: { name: string; replicas?: number; timeoutMs?: number }): Promise<Nats> {
+  const nc = await connect({
+    servers: url.split(','), name: options.name, maxReconnectAttempts: -1, reconnectTimeWait: 100, reconnectJitter: 50,
+    timeout: options.timeoutMs ?? 5_000, waitOnFirstConnect: false, pingInterval: 10_000,
+  })
+  // KV and Object Store are asked about at each use unless the check is off; the streams are made here and stay.
+  const jsm = await nc.jetstreamManager({ timeout: 10_000 })
+  const js = nc.jetstream({ timeout: 10_000 })
+  await ensureStreams(jsm, { replicas: options.replicas ?? 1 })
+  return { nc, js, jsm, address: url }
+}
+
+async function ensureStreams(jsm: JetStreamManager, keeping: Keeping): Promise<void> {
+  for (const wanted of streams(keeping)) {
+    const config = { storage: StorageType.File, retention: RetentionPolicy.Limits, ...wanted }
+    await jsm.streams.info(wanted.name).then(() => jsm.streams.update(wanted.name, config), () => jsm.streams.add(config))
+  }
+}
+
+/** The code of a JetStream API error, or null. */
+export const apiErrorCode = (error: unknown): number | null =>
+  (error as { api_error?: { err_code?: number } }).api_error?.err_code ?? null
+
+export const wrongLastSequence = 10071

@@ -1,0 +1,47 @@
+// Objects, on JetStream Object Store.
+import { StorageType, type ObjectStore } from 'nats'
+import { Refusal } from '../trouble.ts'
+import type { Objects } from '../objects.ts'
+import type { Nats } from './connect.ts'
+
+export async function natsObjects(nats: Nats, bucket: string, options: { replicas: number }): Promise<Objects> {
+  const store = await nats.js.views.os(bucket, { storage: StorageType.File, replicas: options.replicas })
+  return {
+    async put(name, bytes) {
+      await store.putBlob({ name }, bytes)
+    },
+    get: (name) => whole(store, name),
+    async has(name) {
+      const info = await store.info(name)
+      return info !== null && !info.deleted
+    },
+    async remove(name) {
+      const info = await store.info(name)
+      if (info !== null && !info.deleted) await store.delete(name)
+    },
+    async list(prefix) {
+      const all = await store.list()
+      return all.filter((one) => !one.deleted && one.name.startsWith(prefix)).map((one) => ({ name: one.name, bytes: one.size }))
+    },
+    read: (address, limit) => readAddress(nats, address, limit),
+  }
+}
+
+async function whole(store: ObjectStore, name: string): Promise<Buffer | null> {
+  const blob = await store.getBlob(name)
+  return blob === null ? null : Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength)
+}
+
+/** `nats://<bucket>/<name>`: an object in any bucket of the same JetStream. */
+async function readAddress(nats: Nats, address: string, limit: number): Promise<Buffer | null> {
+  const [, bucket, name] = /^nats:\/\/([A-Za-z0-9_-]+)\/(.+)$/.exec(address) ?? []
+  if (!bucket || !name) return null
+  // Opening a bucket would make it: ask for its stream first.
+  const exists = await nats.jsm.streams.info(`OBJ_${bucket}`).then(() => true, () => false)
+  if (!exists) return null
+  const store = await nats.js.views.os(bucket)
+  const info = await store.info(name)
+  if (info === null || info.deleted) return null
+  if (info.size > limit) throw new Refusal(413, 42005, `${address} has ${info.size} bytes; at most ${limit} are taken.`)
+  return whole(store, name)
+}

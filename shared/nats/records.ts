@@ -1,0 +1,13 @@
+// Records, in KV `lambdas`.
+import type { LambdaRecord, Records } from '../records.ts'
+import type { Nats } from './connect.ts'
+import { kept } from './kept.ts'
+
+export async function natsRecords(nats: Nats, options: { replicas: number }): Promise<Records> {
+  const bucket = await kept<LambdaRecord>(nats, 'lambdas', options)
+  return {
+    get: bucket.get,
+    put: async (record, revision) => (await bucket.put(record.id, record, revision)) !== null,
+    follow: bucket.follow,
+  }
+}

@@ -1,0 +1,14 @@
+// Statuses, in KV `statuses`.
+import type { Life } from '../lifecycle.ts'
+import type { Statuses } from '../statuses.ts'
+import type { Nats } from './connect.ts'
+import { kept } from './kept.ts'
+
+export async function natsStatuses(nats: Nats, options: { replicas: number }): Promise<Statuses> {
+  const bucket = await kept<Life>(nats, 'statuses', options)
+  return {
+    get: bucket.get,
+    put: (life, revision) => bucket.put(life.id, life, revision),
+    follow: bucket.follow,
+  }
+}

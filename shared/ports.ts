@@ -1,0 +1,24 @@
+// Everything a service may need from outside, by name. A service takes only what it uses: `Pick<Ports, 'bus' | 'records'>`.
+import type { Answers } from './answers.ts'
+import type { Builds } from './builds.ts'
+import type { Bus } from './bus.ts'
+import type { Log } from './log.ts'
+import type { Logs } from './logs.ts'
+import type { Metrics } from './metrics.ts'
+import type { Objects } from './objects.ts'
+import type { Records } from './records.ts'
+import type { Statuses } from './statuses.ts'
+import type { Workloads } from './workloads.ts'
+
+export interface Ports {
+  answers: Answers
+  builds: Builds
+  bus: Bus
+  log: Log
+  logs: Logs
+  metrics: Metrics
+  objects: Objects
+  records: Records
+  statuses: Statuses
+  workloads: Workloads
+}

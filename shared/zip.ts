@@ -1,0 +1,264 @@
+// Zips: read with suspicion, written the same way every time. The only file that knows adm-zip.
+//
+// adm-zip writes. It does not read: it throws at the first of many faults, shows neither overlaps nor local names, makes
+// every parent folder of every name, and computes checksums on the event loop. A zip from a stranger is judged by its raw
+// records, so that no two readers can see different files in it.
+
+import AdmZip from 'adm-zip'
+import { isUtf8 } from 'node:buffer'
+import { promisify } from 'node:util'
+import { crc32, inflateRaw } from 'node:zlib'
+import type { Finding } from './finding.ts'
+
+export interface ZipLimits { maxUnpackedBytes: number; maxEntries: number }
+export type ZipReading = { ok: true; files: Map<string, Buffer> } | { ok: false; findings: Finding[] }
+
+/**
+ * Reads a whole zip into memory: path -> content, in byte order of the paths, without folders, `__MACOSX/` and `.DS_Store`.
+ * Never throws. A zip that is broken, hostile or open to two readings is refused with everything that is wrong with it:
+ * first its structure and names, then (when those are sound) its contents. At most `maxUnpackedBytes` are ever inflated.
+ */
+export async function readZip(bytes: Buffer, limits: ZipLimits): Promise<ZipReading> {
+  const outline = findEnd(bytes)
+  if ('code' in outline) return refused([outline])
+  const entries = readDirectory(outline, limits)
+  if ('code' in entries) return refused([entries])
+  const findings = [...entries.flatMap(entryFaults), ...nameClashes(entries), ...layoutFaults(outline, entries), ...declaredSize(entries, limits)]
+  return findings.length > 0 ? refused(findings) : unpack(outline.zip, entries)
+}
+
+/** Writes path -> content (strings as UTF-8) as a zip with fixed times and sorted names: the same files make the same bytes. */
+export function writeZip(files: Map<string, Buffer | string>): Buffer {
+  const zip = new AdmZip(undefined, { noSort: true })
+  for (const [path, content] of [...files].sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)))) {
+    const entry = zip.addFile(path, Buffer.from(content as string))
+    entry.header.time = new Date(1980, 0, 1)
+    entry.header.made = MADE_ON_UNIX
+  }
+  return zip.toBuffer()
+}
+
+// ---- the records
+
+const MADE_ON_UNIX = 0x0314
+const LOCAL_SIGNATURE = 0x04034b50
+const CENTRAL_SIGNATURE = 0x02014b50
+const END64_LOCATOR_SIGNATURE = 0x07064b50
+const END = Buffer.from('PK\x05\x06')
+const RECORDS = [Buffer.from('PK\x03\x04'), Buffer.from('PK\x01\x02'), END]
+const MOST_FINDINGS = 100
+const AT_ONCE = 16
+
+/** `before` is what was glued in front; `directory` and `end` are offsets in `zip`, which begins after it. */
+interface Outline { before: Buffer; zip: Buffer; directory: number; end: number; count: number }
+
+interface Entry {
+  name: Buffer; text: string; shown: string; path: string; folder: boolean; flags: number; method: number; crc: number
+  packed: number; size: number; disk: number; kind: number; local: number; next: number
+}
+
+function findEnd(bytes: Buffer): Outline | Finding {
+  const fits = (at: number) => at + 22 <= bytes.length && at + 22 + bytes.readUInt16LE(at + 20) <= bytes.length
+  let end = bytes.lastIndexOf(END)
+  while (end >= 0 && !fits(end)) end = end === 0 ? -1 : bytes.lastIndexOf(END, end - 1)
+  if (end < 0) return bytes.subarray(0, 2).toString('latin1') === 'PK' ? truncated : notAZip
+  if (end >= 20 && bytes.readUInt32LE(end - 20) === END64_LOCATOR_SIGNATURE) return zip64
+  const count = bytes.readUInt16LE(end + 10)
+  if (bytes.readUInt32LE(end + 4) !== 0 || bytes.readUInt16LE(end + 8) !== count) return multiDisk
+  const directory = bytes.readUInt32LE(end + 16)
+  const glued = end - bytes.readUInt32LE(end + 12) - directory
+  if (glued < 0) return truncated
+  if (glued > 0 && bytes.readUInt32LE(directory) === CENTRAL_SIGNATURE) return ambiguous
+  return { before: bytes.subarray(0, glued), zip: bytes.subarray(glued), directory, end: end - glued, count }
+}
+
+function readDirectory({ zip, directory, end, count }: Outline, limits: ZipLimits): Entry[] | Finding {
+  const tooMany: Finding = {
+    code: 'TooManyEntries', message: `The zip has more than ${limits.maxEntries} files and folders.`,
+    fix: 'Leave out what the lambda does not need, or name packages in requirements.txt instead of bundling them.',
+  }
+  const entries: Entry[] = []
+  for (let at = directory; at < end; at = entries.at(-1)!.next) {
+    const entry = readRecord(zip, at, end)
+    if (entry === null) return brokenDirectory
+    if (entries.push(entry) > limits.maxEntries) return tooMany
+  }
+  return entries.length === count ? entries : brokenDirectory
+}
+
+function readRecord(zip: Buffer, at: number, end: number): Entry | null {
+  if (at + 46 > end || zip.readUInt32LE(at) !== CENTRAL_SIGNATURE) return null
+  const [nameLength, extraLength, commentLength] = [28, 30, 32].map((field) => zip.readUInt16LE(at + field)) as [number, number, number]
+  const next = at + 46 + nameLength + extraLength + commentLength
+  if (next > end) return null
+  const name = zip.subarray(at + 46, at + 46 + nameLength)
+  const text = name.toString('utf8')
+  return {
+    name, next, text, shown: visible(text), folder: text.endsWith('/'),
+    path: text.replace(/\/$/, '').split('/').filter((segment) => segment !== '.').join('/'),
+    flags: zip.readUInt16LE(at + 8), method: zip.readUInt16LE(at + 10), crc: zip.readUInt32LE(at + 16),
+    packed: zip.readUInt32LE(at + 20), size: zip.readUInt32LE(at + 24), disk: zip.readUInt16LE(at + 34),
+    kind: zip.readUInt16LE(at + 40) & 0xf000, local: zip.readUInt32LE(at + 42),
+  }
+}
+
+// ---- one entry by itself
+
+interface Rule { code: string; breaks: (entry: Entry) => boolean; says: string; fix: string }
+
+const REPACK = 'Make the zip again with a usual tool, for example `zip -r lambda.zip .` inside the folder.'
+const RENAME = 'Rename it to letters, digits, dots, dashes and underscores, and zip again.'
+const RELATIVE = 'Zip from inside the folder, so that every name is relative to it.'
+const REGULAR_KINDS = [0, 0x8000]
+const FOLDER_KIND = 0x4000
+const SYMBOLIC_LINK_KIND = 0xa000
+
+const entryRules: Rule[] = [
+  { code: 'NameNotUtf8', breaks: (e) => !isUtf8(e.name), says: 'has a name that is not UTF-8', fix: RENAME },
+  { code: 'NameHasNul', breaks: (e) => e.text.includes('\0'), says: 'has a NUL in its name', fix: RENAME },
+  { code: 'NameHasControlCharacter', breaks: (e) => /[\x01-\x1f\x7f-\x9f]/.test(e.text), says: 'has a control character in its name', fix: RENAME },
+  { code: 'NameHasBackslash', breaks: (e) => e.text.includes('\\'), says: 'has a backslash in its name', fix: 'Make the zip with a tool that separates folders by `/`.' },
+  { code: 'NameHasDriveLetter', breaks: (e) => /^[a-z]:/i.test(e.text), says: 'begins with a drive letter', fix: RELATIVE },
+  { code: 'NameAbsolute', breaks: (e) => e.text.startsWith('/'), says: 'is an absolute path', fix: RELATIVE },
+  { code: 'NameClimbs', breaks: (e) => e.path.split('/').includes('..'), says: 'climbs out of the zip with `..`', fix: RELATIVE },
+  { code: 'NameEmpty', breaks: hasEmptyName, says: 'is a name with nothing in it, or nothing between two slashes', fix: RENAME },
+  { code: 'NameTooLong', breaks: hasLongName, says: 'is longer than 255 bytes between two slashes, or than 1024 in all', fix: 'Shorten the name, and zip again.' },
+  { code: 'Encrypted', breaks: (e) => (e.flags & 0x2041) !== 0, says: 'is encrypted', fix: 'Make the zip without a password.' },
+  { code: 'UnsupportedMethod', breaks: (e) => ![0, 8].includes(e.method) || (e.flags & 0x20) !== 0, says: 'is compressed by a method other than deflate', fix: REPACK },
+  { code: 'SymbolicLink', breaks: (e) => e.kind === SYMBOLIC_LINK_KIND, says: 'is a symbolic link', fix: 'Put the file itself in its place; `zip` does so unless told `-y`.' },
+  { code: 'SpecialFile', breaks: isSpecial, says: 'is neither a regular file nor a folder', fix: 'Leave it out of the zip.' },
+  { code: 'FolderHasContent', breaks: (e) => e.folder && e.size > 0, says: 'is named as a folder but has content', fix: REPACK },
+  { code: 'MultiDisk', breaks: (e) => e.disk !== 0, says: 'lies in another part of a split zip', fix: 'Send one zip that is not split.' },
+]
+
+function entryFaults(entry: Entry): Finding[] {
+  return entryRules.filter((rule) => rule.breaks(entry)).map(({ code, says, fix }) => about(entry, code, says, fix))
+}
+
+function hasEmptyName({ text, path, folder }: Entry): boolean {
+  return text === '' || (path === '' && !folder) || /^\/*$/.test(text) || text.includes('//')
+}
+
+function hasLongName({ name, path }: Entry): boolean {
+  return name.length > 1024 || path.split('/').some((segment) => Buffer.byteLength(segment) > 255)
+}
+
+function isSpecial({ kind, folder }: Entry): boolean {
+  return !REGULAR_KINDS.includes(kind) && kind !== SYMBOLIC_LINK_KIND && !(kind === FOLDER_KIND && folder)
+}
+
+// ---- the entries together
+
+/** Sorted with NUL for the slash, equal names and a file before "its" content become neighbours. */
+function nameClashes(entries: Entry[]): Finding[] {
+  const keyed = entries.filter((entry) => entry.path !== '')
+    .map((entry) => ({ entry, key: entry.path.normalize('NFC').toLowerCase().replaceAll('/', '\0') }))
+    .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+  return keyed.slice(1).flatMap((b, i) => clash(keyed[i]!, b))
+}
+
+function clash(a: { entry: Entry; key: string }, b: { entry: Entry; key: string }): Finding[] {
+  const [first, second] = [a.entry, b.entry]
+  const within = !first.folder && b.key.startsWith(a.key + '\0')
+  if (a.key !== b.key && !within) return []
+  const exact = first.path === second.path || second.path.startsWith(first.path + '/')
+  if (exact && (within || first.folder !== second.folder)) return [about(first, 'FileAndFolder', 'is both a file and a folder', 'Rename one of the two.')]
+  if (exact) return [about(first, 'DuplicateName', 'is in the zip more than once', 'Keep one of them; make the zip afresh rather than adding to an old one.')]
+  if (first.folder && second.folder) return []
+  return [about(first, 'NamesCollide', `is the same as ${second.shown} where upper and lower case (or two spellings of an accent) do not count`, 'Rename one of the two.')]
+}
+
+function layoutFaults({ before, zip, directory, end }: Outline, entries: Entry[]): Finding[] {
+  const findings: Finding[] = []
+  const between = [before, zip.subarray(end + 22)]
+  let reached = 0
+  for (const entry of [...entries].sort((a, b) => a.local - b.local)) {
+    const fault = localFault(zip, entry, directory)
+    if (fault !== null) { findings.push(fault); continue }
+    if (entry.local < reached) findings.push(about(entry, 'OverlappingEntries', 'shares bytes with another file in the zip', REPACK))
+    else between.push(zip.subarray(reached, entry.local))
+    reached = Math.max(reached, contentStart(zip, entry) + entry.packed)
+  }
+  between.push(zip.subarray(reached, directory))
+  const hidden = between.some((gap) => RECORDS.some((signature) => gap.includes(signature)))
+  return findings.length === 0 && hidden ? [ambiguous] : findings
+}
+
+function localFault(zip: Buffer, entry: Entry, directory: number): Finding | null {
+  const { local, name } = entry
+  const outside = about(entry, 'BrokenDirectory', 'is not where the zip says it is', REPACK)
+  if (local + 30 > directory || zip.readUInt32LE(local) !== LOCAL_SIGNATURE) return outside
+  if (contentStart(zip, entry) + entry.packed > directory) return about(entry, 'OverlappingEntries', "reaches into the zip's list of files", REPACK)
+  const sameName = zip.subarray(local + 30, local + 30 + zip.readUInt16LE(local + 26)).equals(name)
+  const sameWay = zip.readUInt16LE(local + 8) === entry.method && ((zip.readUInt16LE(local + 6) ^ entry.flags) & 1) === 0
+  const packed = zip.readUInt32LE(local + 18)
+  // Bit 3 says that the size follows the content; all ones say that it stands in the zip64 field.
+  const sameSize = packed === entry.packed || packed === 0xffffffff || (zip.readUInt16LE(local + 6) & 8) !== 0
+  return sameName && sameWay && sameSize ? null : about(entry, 'HeadersDisagree', 'is described in two ways that contradict each other', REPACK)
+}
+
+function contentStart(zip: Buffer, { local }: Entry): number {
+  return local + 30 + zip.readUInt16LE(local + 26) + zip.readUInt16LE(local + 28)
+}
+
+function declaredSize(entries: Entry[], { maxUnpackedBytes }: ZipLimits): Finding[] {
+  const size = entries.reduce((sum, entry) => sum + entry.size, 0)
+  if (size <= maxUnpackedBytes) return []
+  return [{ code: 'UnpacksTooLarge', message: `The zip unpacks to ${size} bytes; ${maxUnpackedBytes} are allowed.`, fix: 'Leave out what the lambda does not need; fetch large data when the lambda starts.' }]
+}
+
+// ---- the contents
+
+const inflate = promisify(inflateRaw)
+
+async function unpack(zip: Buffer, entries: Entry[]): Promise<ZipReading> {
+  const wanted = entries.filter(({ path, folder }) => !folder && !/^__MACOSX\/|(^|\/)\.DS_Store$/.test(path))
+  const sorted = wanted.map((entry) => ({ entry, bytes: Buffer.from(entry.path) })).sort((a, b) => Buffer.compare(a.bytes, b.bytes))
+  const files = new Map<string, Buffer>()
+  const findings: Finding[] = []
+  for (let from = 0; from < sorted.length; from += AT_ONCE) {
+    const batch = sorted.slice(from, from + AT_ONCE).map(async ({ entry }) => [entry, await unpackOne(zip, entry)] as const)
+    for (const [entry, content] of await Promise.all(batch)) {
+      if (Buffer.isBuffer(content)) files.set(entry.path, content)
+      else findings.push(content)
+    }
+  }
+  return findings.length > 0 ? refused(findings) : { ok: true, files }
+}
+
+/** No more is inflated than declared, so that all entries together keep the limit that their declared sizes keep. */
+async function unpackOne(zip: Buffer, entry: Entry): Promise<Buffer | Finding> {
+  const start = contentStart(zip, entry)
+  const packed = zip.subarray(start, start + entry.packed)
+  const inflating = entry.method === 0 ? Buffer.from(packed) : inflate(packed, { maxOutputLength: Math.max(1, entry.size) })
+  const content = await Promise.resolve(inflating).catch((error: NodeJS.ErrnoException) => error)
+  if (Buffer.isBuffer(content) && content.length === entry.size) {
+    return crc32(content) === entry.crc ? content : about(entry, 'BadChecksum', 'does not match its checksum', REPACK)
+  }
+  if (Buffer.isBuffer(content) || content.code !== 'ERR_BUFFER_TOO_LARGE') return about(entry, 'BrokenContent', 'cannot be unpacked: its content is damaged', REPACK)
+  return about(entry, 'UnpacksTooLarge', `unpacks to more than the ${entry.size} bytes that it declares`, REPACK)
+}
+
+// ---- the words
+
+const notAZip: Finding = { code: 'NotAZip', message: 'This is not a zip.', fix: 'Send the zip itself: its first two bytes are `PK`.' }
+const truncated: Finding = { code: 'Truncated', message: 'The zip is cut short: its end is missing or does not fit its beginning.', fix: 'Send it again, whole.' }
+const zip64: Finding = { code: 'Zip64', message: 'The zip is in the zip64 format, which is for more than 4 GB.', fix: REPACK }
+const multiDisk: Finding = { code: 'MultiDisk', message: 'The zip is split into several parts.', fix: 'Send one zip that is not split.' }
+const brokenDirectory: Finding = { code: 'BrokenDirectory', message: "The zip's list of files is damaged.", fix: REPACK }
+const ambiguous: Finding = { code: 'AmbiguousZip', message: 'The zip can be read in more than one way: there is another zip, or part of one, around or between its files.', fix: REPACK }
+
+function refused(findings: Finding[]): ZipReading {
+  const rest = findings.length - MOST_FINDINGS
+  const more: Finding = { code: 'MoreFindings', message: `There are ${rest} more faults of these kinds.`, fix: 'Mend these first.' }
+  return { ok: false, findings: rest > 0 ? [...findings.slice(0, MOST_FINDINGS), more] : findings }
+}
+
+function about({ shown }: Entry, code: string, says: string, fix: string): Finding {
+  return { code, message: `${shown === '' ? 'An entry' : `\`${shown}\``} ${says}.`, fix, file: shown }
+}
+
+function visible(text: string): string {
+  const escaped = text.replace(/[\x00-\x1f\x7f-\x9f\u200b-\u202e\u2066-\u2069]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return escaped.length > 300 ? `${escaped.slice(0, 300)}…` : escaped
+}
