@@ -31,8 +31,8 @@ export interface Builds {
    * Resolves when all processes of the build have ended. After an abort the failure's cause is `cancelled`; beyond `timeoutMs` it is `timeout`.
    */
   run(build: Build, watch: { line(text: string): void; signal: AbortSignal }): Promise<BuildEnd>
-  /** Removes what building left behind, but for what these contexts (digests) still need. Removing what is not there is fine. */
-  keepOnly(contextDigests: ReadonlySet<string>): Promise<void>
+  /** Removes the images of these contexts (digests), and what only they needed. Removing what is not there is fine. */
+  remove(contextDigests: ReadonlySet<string>): Promise<void>
   /** Ends whatever still runs. */
   close(): Promise<void>
 }

@@ -46,7 +46,7 @@ export async function wire(config: Config, natsUrl: string, machine: Machine, lo
   const objects = await natsObjects(nats, config.objects.bucket, keeping)
   const logs = natsLogs(nats, log)
   const builds = localBuilds({ folder, objects, environments: made, log })
-  const workloads = localWorkloads({ folder, images: folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
+  const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
   const ports: Ports = {
     builds, workloads, objects, logs, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), metrics: metrics({ processFigures: true }),

@@ -19,11 +19,10 @@ export async function clean(ports: CleanerPorts, heard: Heard<'lambda.deleted'>)
   const own = (await ports.records.get(heard.id))?.value
   // Made again meanwhile: nothing of it may go.
   if (!own?.deleted) return done()
+  const life = (await ports.statuses.get(heard.id))?.value ?? null
   const needed = await stillNeeded(ports)
-  for (const name of namesOf(own, (await ports.statuses.get(heard.id))?.value ?? null)) {
-    if (!needed.objects.has(name)) await ports.objects.remove(name)
-  }
-  await ports.builds.keepOnly(needed.contexts)
+  for (const name of namesOf(own, life)) if (!needed.objects.has(name)) await ports.objects.remove(name)
+  await ports.builds.remove(new Set(contextsOf(life).filter((context) => !needed.contexts.has(context))))
   await ports.logs.remove(heard.account, heard.id)
   return done()
 }

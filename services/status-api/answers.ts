@@ -52,7 +52,7 @@ export function why(state: State, v: VersionLife | undefined): { reason: string 
 /** GET /lambdas/{id}/status: per pod. */
 export function podsStatus(record: LambdaRecord, life: Life | null) {
   const { lambda_id, version, serving_version, alive, status, state, reason, message } = summary(record, life)
-  const current = Object.entries(life?.versions ?? {}).filter(([, v]) => v.sight && v.sight.pods.length > 0 && v.sight.epoch === life!.epoch)
+  const current = Object.entries(life?.versions ?? {}).filter(([n, v]) => v.sight?.epoch === life!.epoch && (Number(n) === version || v.state !== 'terminated'))
   return {
     lambda_id, version, serving_version, alive, status, state, reason, message,
     pods: current.flatMap(([n, v]) => v.sight!.pods.map((pod) => ({ ...pod, version: Number(n) }))),

@@ -1,5 +1,5 @@
 // Follows a stream's subject from a sequence on, over reconnects and restarts of the server. What KV copies, live facts and live logs are read by.
-import { consumerOpts, createInbox, type JetStreamSubscription, type JsMsg } from 'nats'
+import { consumerOpts, type JetStreamSubscription, type JsMsg } from 'nats'
 import type { Nats } from './connect.ts'
 
 export interface Follow {
@@ -32,7 +32,7 @@ export async function follow({ nc, js, jsm }: Nats, wish: Follow, tell: (message
   }
 
   async function subscribe(): Promise<void> {
-    const options = consumerOpts().orderedConsumer().deliverTo(createInbox()).callback((error, message) => { if (!error && message) heard(message) })
+    const options = consumerOpts().orderedConsumer().callback((error, message) => { if (!error && message) heard(message) })
     if (position > 0 || typeof wish.from === 'number') options.startSequence(position + 1)
     else options.deliverLastPerSubject()
     subscription = await js.subscribe(wish.subject, options.bindStream(wish.stream))

@@ -5,7 +5,10 @@ import type { Objects } from '../objects.ts'
 import type { Nats } from './connect.ts'
 
 export async function natsObjects(nats: Nats, bucket: string, options: { replicas: number }): Promise<Objects> {
-  const store = await nats.js.views.os(bucket, { storage: StorageType.File, replicas: options.replicas })
+  const store = await nats.js.views.os(bucket, { storage: StorageType.File })
+  // The client hands an option `replicas` on to the server under that name, which newer servers refuse.
+  const { config } = await nats.jsm.streams.info(`OBJ_${bucket}`)
+  if (config.num_replicas !== options.replicas) await nats.jsm.streams.update(`OBJ_${bucket}`, { num_replicas: options.replicas })
   return {
     async put(name, bytes) {
       await store.putBlob({ name }, bytes)

@@ -1,0 +1,1 @@
+"""How a lambda is served. Nothing here is for a lambda to import; it may change with any release."""

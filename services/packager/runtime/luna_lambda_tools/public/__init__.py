@@ -1,0 +1,1 @@
+"""The stable half: names that a lambda may import."""

@@ -1,0 +1,84 @@
+// A platform that stands in for a real one where only the services are looked at: it builds and runs at once, or as a test tells it.
+// Its own behaviour is held to the same contract as the real ones.
+import type { Build, BuildEnd, Builds } from '../../shared/builds.ts'
+import type { Observation, Workload, Workloads } from '../../shared/workloads.ts'
+
+export interface StandBuilds extends Builds {
+  /** What was built, in order; a build that was found does not count. */
+  readonly ran: Build[]
+  /** Builds under way now, and the most that ever were at once. */
+  readonly under: { now: number; most: number }
+  /** From now on builds end only when the answer of this is there. */
+  decide(how: (build: Build, signal: AbortSignal) => Promise<BuildEnd>): void
+}
+
+export const imageOf = (build: Pick<Build, 'context'>) => ({ reference: `stand/${build.context.digest}`, digest: `sha256:${build.context.digest}` })
+
+export function standBuilds(): StandBuilds {
+  const made = new Set<string>()
+  const ran: Build[] = []
+  const under = { now: 0, most: 0 }
+  let how = async (build: Build): Promise<BuildEnd> => ({ built: true, image: imageOf(build) })
+  return {
+    ran, under,
+    decide(next) { how = next as typeof how },
+    find: async (build) => (made.has(build.context.digest) ? imageOf(build) : null),
+    async run(build, { line, signal }) {
+      ran.push(build)
+      under.most = Math.max(under.most, ++under.now)
+      line(`building ${build.context.digest.slice(0, 8)}`)
+      const aborted = new Promise<BuildEnd>((resolve) => {
+        const cancelled: BuildEnd = { built: false, again: false, failure: { cause: 'cancelled', reason: 'Cancelled', message: 'It was cancelled.' } }
+        if (signal.aborted) resolve(cancelled)
+        signal.addEventListener('abort', () => resolve(cancelled))
+      })
+      const end = await Promise.race([(how as (b: Build, s: AbortSignal) => Promise<BuildEnd>)(build, signal), aborted])
+      under.now -= 1
+      if (end.built) made.add(build.context.digest)
+      return end
+    },
+    async remove(digests) { for (const digest of digests) made.delete(digest) },
+    async close() {},
+  }
+}
+
+export interface StandWorkloads extends Workloads {
+  readonly wanted: Map<string, Workload>
+  readonly applied: Workload[]
+  show(observation: Partial<Observation> & Pick<Observation, 'id' | 'shows'>): void
+}
+
+export function standWorkloads(endpoint = 'http://127.0.0.1:9'): StandWorkloads {
+  const wanted = new Map<string, Workload>()
+  const applied: Workload[] = []
+  const observers = new Set<(observation: Observation) => void>()
+  const running = ({ id, account, version, epoch }: Workload): Observation =>
+    ({ id, account, version, epoch, shows: 'running', reason: 'Running', message: 'It runs.', pods: [], endpoints: [endpoint] })
+  const tell = (observation: Observation): void => observers.forEach((observer) => observer(observation))
+  return {
+    wanted, applied,
+    show(part) {
+      const workload = wanted.get(part.id)
+      tell({ ...running(workload ?? { id: part.id, account: 'default', version: 1, epoch: 0 } as Workload), endpoints: part.shows === 'running' ? [endpoint] : [], ...part } as Observation)
+    },
+    async apply(workload) {
+      applied.push(workload)
+      const before = wanted.get(workload.id)
+      wanted.set(workload.id, workload)
+      tell(running(workload))
+      if (before && before.version !== workload.version) tell({ ...running(before), shows: 'terminated', reason: 'Replaced', message: 'It was replaced.', endpoints: [] })
+    },
+    async remove(id) {
+      const workload = wanted.get(id)
+      wanted.delete(id)
+      if (workload) tell({ ...running(workload), shows: 'terminated', reason: 'Removed', message: 'It was removed.', endpoints: [] })
+    },
+    list: async () => [...wanted.values()].map(({ id, version, epoch }) => ({ id, version, epoch })),
+    async observe(observer) {
+      observers.add(observer)
+      for (const workload of wanted.values()) observer(running(workload))
+      return { close: () => observers.delete(observer) }
+    },
+    async close() {},
+  }
+}

@@ -1,0 +1,34 @@
+// Real ports over a real nats-server, with the stand-in platform: what tests of services are given.
+import { metrics } from '../../shared/metrics.ts'
+import { jsonLog } from '../../shared/log.ts'
+import { natsAnswers } from '../../shared/nats/answers.ts'
+import { natsBus } from '../../shared/nats/bus.ts'
+import { connectNats } from '../../shared/nats/connect.ts'
+import { natsLogs } from '../../shared/nats/logs.ts'
+import { natsObjects } from '../../shared/nats/objects.ts'
+import { natsRecords } from '../../shared/nats/records.ts'
+import { natsStatuses } from '../../shared/nats/statuses.ts'
+import type { Ports } from '../../shared/ports.ts'
+import { standBuilds, standWorkloads, type StandBuilds, type StandWorkloads } from './platform.ts'
+
+export interface StandPorts extends Ports {
+  builds: StandBuilds
+  workloads: StandWorkloads
+  /** Lines that were logged at warn or error. */
+  complaints: string[]
+  close(): Promise<void>
+}
+
+/** Two calls with the same url are two replicas; pass the platform on to share it. */
+export async function standPorts(url: string, platform: { builds: StandBuilds; workloads: StandWorkloads } = { builds: standBuilds(), workloads: standWorkloads() }): Promise<StandPorts> {
+  const complaints: string[] = []
+  const log = jsonLog('warn', (line) => complaints.push(line))
+  const nats = await connectNats(url, { name: 'test' })
+  const keeping = { replicas: 1 }
+  return {
+    ...platform, complaints, log,
+    answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), logs: natsLogs(nats, log), metrics: metrics({ processFigures: false }),
+    objects: await natsObjects(nats, 'kiln', keeping), records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
+    close: async () => { await nats.nc.drain().catch(() => undefined) },
+  }
+}
