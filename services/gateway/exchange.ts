@@ -131,7 +131,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onError(error: Error): void {
     const wasKept = this.connection?.kept ?? false
     const reached = this.abort !== null
-    if (!reached && this.pod !== null) 
+    if (!reached && this.pod !== null) this.unreachable = new Set([...this.unreachable, this.pod.origin])
     this.letGo()
     if (this.over) return
     if (!reached) return this.notReached(error)

@@ -1,0 +1,52 @@
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import { readConfig } from '../shared/config.ts'
+import { bytesOf, mergePatch, parseParameters } from '../shared/parameters.ts'
+
+const config = suite('configuration')
+config('nothing set: the defaults', () => {
+  const { host, port, natsUrl, maxArchiveBytes, buildTimeoutMs, objects } = readConfig({})
+  assert.equal({ host, port, natsUrl, maxArchiveBytes, buildTimeoutMs, objects }, { host: '127.0.0.1', port: 8080, natsUrl: null, maxArchiveBytes: 64 * 2 ** 20, buildTimeoutMs: 600_000, objects: { kind: 'nats', bucket: 'kiln' } })
+})
+config('every complaint comes in one message, with the name and what is allowed', () => {
+  const message = ((): string => { try { readConfig({ PORT: 'x', LOG_LEVEL: 'loud', MAX_ARCHIVE_BYTES: '1 stone', OBJECTS: 'ftp://x', PLATFORM: 'moon', TOKENS: 'nonsense', BUILD_TIMEOUT: '0' }); return '' } catch (error) { return (error as Error).message } })()
+  for (const name of ['PORT', 'LOG_LEVEL', 'MAX_ARCHIVE_BYTES', 'OBJECTS', 'PLATFORM', 'TOKENS', 'BUILD_TIMEOUT']) assert.match(message, name)
+})
+config('it is frozen', () => { assert.throws(() => { (readConfig({}) as { port: number }).port = 1 }) })
+config('tokens name accounts', () => { assert.equal([...readConfig({ TOKENS: 'acme=secret-token, other=12345678' }).tokens], [['secret-token', 'acme'], ['12345678', 'other']]) })
+config.run()
+
+// ---
+const parameters = suite('parameters')
+const fields = (given: unknown): string[] => { const result = parseParameters(given); return result.ok ? [] : result.findings.map((f) => f.field!) }
+
+parameters('nothing given: all defaults', () => {
+  const result = parseParameters({})
+  assert.ok(result.ok && result.parameters.deploy_parameters.pod_count === 1)
+})
+const bad: Array<[string, unknown, string[]]> = [
+  ['unknown names', { nme: 'x', deploy_parameters: { pods: 1 } }, ['deploy_parameters.pods', 'nme']],
+  ['wrong types', { name: 1, deploy_parameters: { pod_count: '2' } }, ['name', 'deploy_parameters.pod_count']],
+  ['out of range', { description: 'x'.repeat(257), deploy_parameters: { pod_count: 101, workers: 0 } }, ['description', 'deploy_parameters.pod_count', 'deploy_parameters.workers']],
+  ['env that is no string', { deploy_parameters: { env: { A: 1 } } }, ['deploy_parameters.env.A']],
+  ['quantities', { deploy_parameters: { resources: { limits: { memory: '1 GB', cpu: 'two' } } } }, ['deploy_parameters.resources.limits.cpu', 'deploy_parameters.resources.limits.memory']],
+  ['a namespace that is too short', { deploy_parameters: { namespace: 'a' } }, ['deploy_parameters.namespace']],
+  ['a namespace of kube-', { deploy_parameters: { namespace: 'kube-system' } }, ['deploy_parameters.namespace']],
+  ['a namespace with a bad end', { deploy_parameters: { namespace: 'ab-' } }, ['deploy_parameters.namespace']],
+  ['autoscaling upside down', { deploy_parameters: { autoscaling: { min: 3, max: 2 } } }, ['deploy_parameters.autoscaling']],
+  ['a Dockerfile line of two', { user_docker_commands: ['RUN a\nRUN b'] }, ['user_docker_commands.0']],
+  ['a lambda_id that is no uuid', { lambda_id: 'me' }, ['lambda_id']],
+  ['no object', [], ['parameters']],
+  ['too large', { user_config: { x: 'y'.repeat(70_000) } }, ['parameters']],
+  ['another lambda type', { lambda_type: 'agent' }, ['lambda_type']],
+]
+for (const [what, given, expected] of bad) parameters(`${what}: refused by name`, () => assert.equal(fields(given).sort(), [...expected].sort()))
+
+parameters('merging follows RFC 7396', () => {
+  assert.equal(mergePatch({ a: 1, b: { c: 2, d: 3 } }, { a: null, b: { c: 4 }, e: [1] }), { b: { c: 4, d: 3 }, e: [1] })
+  assert.equal(mergePatch({ a: [1, 2] }, { a: { b: 1 } }), { a: { b: 1 } })
+  mergePatch({}, JSON.parse('{"__proto__":{"polluted":1}}'))
+  assert.is(({} as Record<string, unknown>)['polluted'], undefined)
+})
+parameters('quantities in bytes', () => { assert.equal(['256Mi', '1G', '1024', '0.5Gi'].map(bytesOf), [268_435_456, 1e9, 1024, 536_870_912]) })
+parameters.run()
