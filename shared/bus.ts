@@ -11,6 +11,8 @@ export interface Wish {
   fact: FactName | null
   /** How many may be in the works at once, over all replicas. */
   limit: number
+  /** Called for each message that cannot be read. */
+  refused(): void
 }
 
 export interface Delivery {
@@ -35,7 +37,7 @@ export interface Command {
 export interface Bus {
   /** Resolves when it is stored. Stated twice within ten minutes it is one fact. */
   state(fact: Fact): Promise<void>
-  /** While `handle` is at work the message is held; when the process dies somebody else hears it. Unreadable messages are kept in REFUSED and reported to `refused`. */
+  /** While `handle` is at work the message is held; when the process dies somebody else hears it. What cannot be read is kept in REFUSED. */
   hear(wish: Wish, handle: (heard: Heard, delivery: Delivery) => Promise<Settlement>): Promise<Hearing>
   /** Commands from other systems. `unreadable` gets what is none, with the reason; it is kept in REFUSED. */
   obey(handle: (command: Command) => Promise<Settlement>, unreadable: (what: Unreadable) => Promise<void>): Promise<Hearing>

@@ -2,10 +2,10 @@
 import type { Delivery, Hearing, Settlement, Wish } from './bus.ts'
 import { nextFact, type FactName, type Heard } from './events.ts'
 import type { Ports } from './ports.ts'
-import type { Failure } from './trouble.ts'
-import type { Statement, Verdict } from './verdict.ts'
+import { Unavailable, type Failure } from './trouble.ts'
+import { later, type Statement, type Verdict } from './verdict.ts'
 
-export interface Work<N extends FactName> extends Omit<Wish, 'fact'> {
+export interface Work<N extends FactName> extends Omit<Wish, 'fact' | 'refused'> {
   /** The service: source of its facts, stage of its failures. */
   service: string
   fact: N
@@ -24,13 +24,14 @@ type WorkerPorts = Pick<Ports, 'bus' | 'log' | 'metrics'>
 export function work<N extends FactName>(ports: WorkerPorts, one: Work<N>): Promise<Hearing> {
   const { metrics, bus } = ports
   metrics.measure('kiln_queue_depth', 'Messages that wait for a stage', { stage: one.name }, async () => (await bus.depth(one.name)).waiting)
-  return bus.hear({ name: one.name, fact: one.fact, limit: one.limit }, (heard, delivery) => settle(ports, one, heard as Heard<N>, delivery))
+  return bus.hear({ name: one.name, fact: one.fact, limit: one.limit, refused: () => metrics.refused(one.name) }, (heard, delivery) => settle(ports, one, heard as Heard<N>, delivery))
 }
 
 async function settle<N extends FactName>(ports: WorkerPorts, one: Work<N>, heard: Heard<N>, delivery: Delivery): Promise<Settlement> {
   const end = ports.metrics.begin(one.name)
   const log = ports.log.with({ service: one.service, lambda_id: heard.id, version: heard.version, fact: heard.fact, request_id: heard.cause })
   const verdict = await one.handle(heard, delivery).catch((error: unknown): Verdict => {
+    if (error instanceof Unavailable) return later(1_000, { cause: 'infrastructure', reason: 'Unavailable', message: error.message })
     log.error('a bug: the handler threw', { error, attempt: delivery.attempt })
     return { verdict: 'later', ms: 1_000, failure: ours(error) }
   })

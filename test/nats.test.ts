@@ -9,6 +9,8 @@ import { testNats, type TestNats } from './stand/nats.ts'
 import { standPorts, type StandPorts } from './stand/ports.ts'
 
 const { encode } = StringCodec()
+let refusals = 0
+const refused = (): void => { refusals += 1 }
 let nats: TestNats
 let ports: StandPorts
 let count = 0
@@ -34,7 +36,7 @@ bus.after(close)
 bus('a fact is heard as it was stated, with its place in the stream', async () => {
   const heard = gate<Heard>()
   const id = newId()
-  const hearing = await ports.bus.hear({ name: 'as-stated', fact: 'context.packaged', limit: 4 }, async (one) => { if (one.id === id) heard.open(one); return 'settled' })
+  const hearing = await ports.bus.hear({ name: 'as-stated', fact: 'context.packaged', limit: 4, refused }, async (one) => { if (one.id === id) heard.open(one); return 'settled' })
   const fact = packaged(id)
   await ports.bus.state(fact)
   const { seq, ...rest } = await heard.promise
@@ -66,7 +68,7 @@ bus('what is not settled is heard again, with its attempt', async () => {
   const id = newId()
   const attempts: number[] = []
   const done = gate()
-  const hearing = await ports.bus.hear({ name: 'again', fact: 'context.packaged', limit: 4 }, async (heard, { attempt }): Promise<Settlement> => {
+  const hearing = await ports.bus.hear({ name: 'again', fact: 'context.packaged', limit: 4, refused }, async (heard, { attempt }): Promise<Settlement> => {
     if (heard.id !== id) return 'settled'
     attempts.push(attempt)
     if (attempt < 3) return { againInMs: 10 }
@@ -81,7 +83,7 @@ bus('what is not settled is heard again, with its attempt', async () => {
 bus('a handler that throws loses nothing', async () => {
   const id = newId()
   const again = gate()
-  const hearing = await ports.bus.hear({ name: 'throws', fact: 'context.packaged', limit: 4 }, async (heard, { attempt }): Promise<Settlement> => {
+  const hearing = await ports.bus.hear({ name: 'throws', fact: 'context.packaged', limit: 4, refused }, async (heard, { attempt }): Promise<Settlement> => {
     if (heard.id !== id) return 'settled'
     if (attempt === 1) throw new Error('a bug')
     again.open()
@@ -103,7 +105,7 @@ bus('no more are in the works at once than the limit, over two replicas', async 
     if (++most.done === ids.size) all.open()
     return 'settled'
   }
-  const wish = { name: 'limited', fact: 'context.packaged' as const, limit: 3 }
+  const wish = { name: 'limited', fact: 'context.packaged' as const, limit: 3, refused }
   const hearings = [await first.bus.hear(wish, handle), await second.bus.hear(wish, handle)]
   for (const id of ids) await ports.bus.state(packaged(id))
   await all.promise
@@ -115,7 +117,7 @@ bus('what a replica held when it died is heard by another', async () => {
   const dying = await standPorts(nats.url)
   const id = newId()
   const [held, taken] = [gate(), gate<number>()]
-  await dying.bus.hear({ name: 'dies', fact: 'context.packaged', limit: 8 }, async (heard): Promise<Settlement> => {
+  await dying.bus.hear({ name: 'dies', fact: 'context.packaged', limit: 8, refused }, async (heard): Promise<Settlement> => {
     if (heard.id !== id) return 'settled'
     held.open()
     return new Promise(() => undefined)
@@ -124,18 +126,19 @@ bus('what a replica held when it died is heard by another', async () => {
   await held.promise
   // Its connection ends, and with it the heartbeats.
   void dying.close()
-  const hearing = await ports.bus.hear({ name: 'dies', fact: 'context.packaged', limit: 8 }, async (heard, { attempt }) => { if (heard.id === id) taken.open(attempt); return 'settled' })
+  const hearing = await ports.bus.hear({ name: 'dies', fact: 'context.packaged', limit: 8, refused }, async (heard, { attempt }) => { if (heard.id === id) taken.open(attempt); return 'settled' })
   assert.is(await taken.promise, 2)
   await hearing.stop()
 })
 bus('a message that is no fact leaves its queue and is kept in REFUSED', async () => {
   const nc = await connect({ servers: nats.url })
   const kept = nc.subscribe('lambda.refused.EVENTS', { max: 1 })
-  const hearing = await ports.bus.hear({ name: 'garbage', fact: 'context.packaged', limit: 4 }, async () => 'settled')
+  const hearing = await ports.bus.hear({ name: 'garbage', fact: 'context.packaged', limit: 4, refused }, async () => 'settled')
   await nc.jetstream().publish(`lambda.events.default.${newId()}.context.packaged`, encode('{ this is no JSON'))
   for await (const message of kept) assert.is(message.string(), '{ this is no JSON')
-  assert.ok(ports.complaints.some((line) => line.includes('a message was refused')))
   await hearing.stop()
+  assert.is(refusals, 1)
+  assert.ok(ports.complaints.some((line) => line.includes('a message was refused')))
   await nc.close()
 })
 bus('a life is followed from any place on', async () => {
@@ -156,7 +159,7 @@ bus('the depth counts what waits and what is in the works', async () => {
   const own = await standPorts(nats.url)
   const [busy, release] = [gate(), gate()]
   const [a, b] = [newId(), newId()]
-  const hearing = await own.bus.hear({ name: 'depth', fact: 'image.started', limit: 1 }, async () => { busy.open(); await release.promise; return 'settled' })
+  const hearing = await own.bus.hear({ name: 'depth', fact: 'image.started', limit: 1, refused }, async () => { busy.open(); await release.promise; return 'settled' })
   for (const id of [a, b]) await own.bus.state({ ...packaged(id), fact: 'image.started', data: { context: 'c', attempt: 1 } } as Fact)
   await busy.promise
   assert.equal(await own.bus.depth('depth'), { waiting: 1, inFlight: 1 })
@@ -290,7 +293,7 @@ restart('hearers, followers and logs go on where they were', async () => {
   await open()
   const [before, after] = [newId(), newId()]
   const heard = new Map([before, after].map((id) => [id, gate<Heard>()]))
-  const hearing = await ports.bus.hear({ name: 'survives', fact: 'context.packaged', limit: 4 }, async (one) => { heard.get(one.id)?.open(one); return 'settled' })
+  const hearing = await ports.bus.hear({ name: 'survives', fact: 'context.packaged', limit: 4, refused }, async (one) => { heard.get(one.id)?.open(one); return 'settled' })
   const seen = new Map([before, after].map((id) => [id, gate()]))
   const following = await ports.records.follow((one) => seen.get(one.id)?.open())
   await ports.bus.state(packaged(before))

@@ -5,7 +5,6 @@ import type { Delivery, Hearing } from '../../shared/bus.ts'
 import { nextFact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
-import { Unavailable } from '../../shared/trouble.ts'
 import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
 import { stateAll, work } from '../../shared/worker.ts'
 
@@ -54,9 +53,6 @@ export async function build(ports: BuilderPorts, settings: BuilderSettings, inTh
     const record = (await ports.records.get(heard.id))?.value
     if (!record || !isWanted(record, heard.version)) return done()
     return await findOrMake(ports, settings, heard, attempt, abort.signal)
-  } catch (error) {
-    if (!(error instanceof Unavailable)) throw error
-    return later(againMs, { cause: 'registry', reason: 'RegistryUnavailable', message: error.message })
   } finally {
     if (inTheWorks.get(heard.id)?.abort === abort) inTheWorks.delete(heard.id)
   }

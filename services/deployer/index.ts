@@ -5,8 +5,7 @@ import { nextFact, type FactName, type Heard } from '../../shared/events.ts'
 import { desiredVersion, fold, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { versionOf, type LambdaRecord } from '../../shared/records.ts'
-import { Unavailable } from '../../shared/trouble.ts'
-import { done, later, type Verdict } from '../../shared/verdict.ts'
+import { done, type Verdict } from '../../shared/verdict.ts'
 import { work } from '../../shared/worker.ts'
 import type { Workload } from '../../shared/workloads.ts'
 
@@ -41,12 +40,7 @@ export async function deploy(ports: DeployerPorts, heard: Heard<(typeof causes)[
   if (!record) return done()
   // The projection may not have folded this very fact yet.
   const life = fold((await ports.statuses.get(heard.id))?.value ?? null, heard)
-  try {
-    return await reconcile(ports, record, life, heard)
-  } catch (error) {
-    if (!(error instanceof Unavailable)) throw error
-    return later(2_000, { cause: 'infrastructure', reason: 'PlatformUnavailable', message: error.message })
-  }
+  return reconcile(ports, record, life, heard)
 }
 
 async function reconcile(ports: DeployerPorts, record: LambdaRecord, life: Life, heard: Heard): Promise<Verdict> {

@@ -21,7 +21,7 @@ interface Waiting {
 export function startProjection(ports: ProjectionPorts): Promise<Hearing> {
   ports.metrics.measure('kiln_queue_depth', 'Messages that wait for a stage', { stage: 'status-api' }, async () => (await ports.bus.depth('status-api')).waiting)
   const project = projection(ports)
-  return ports.bus.hear({ name: 'status-api', fact: null, limit }, async (heard) => {
+  return ports.bus.hear({ name: 'status-api', fact: null, limit, refused: () => ports.metrics.refused('status-api') }, async (heard) => {
     const end = ports.metrics.begin('status-api')
     await project(heard)
     end({ fact: heard.fact, verdict: 'done' })

@@ -3,12 +3,13 @@ import { createHash } from 'node:crypto'
 import type { Answer, Answers } from '../answers.ts'
 import type { Nats } from './connect.ts'
 import { kept } from './kept.ts'
+import { withTrouble } from './unavailable.ts'
 
 const dayMs = 24 * 60 * 60 * 1_000
 
 export async function natsAnswers(nats: Nats, options: { replicas: number }): Promise<Answers> {
   const bucket = await kept<Answer>(nats, 'answers', { ...options, ttlMs: dayMs })
-  return {
+  return withTrouble<Answers>({
     async claim(account, key, answer) {
       const name = createHash('sha256').update(`${account}\n${key}`).digest('hex')
       const known = await bucket.get(name)
@@ -18,5 +19,5 @@ export async function natsAnswers(nats: Nats, options: { replicas: number }): Pr
       if (!first) throw new Error('an idempotency key was lost while it was claimed')
       return first.value
     },
-  }
+  })
 }

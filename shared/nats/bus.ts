@@ -5,6 +5,7 @@ import type { Bus, Command, Hearing, Settlement, Unreadable } from '../bus.ts'
 import type { Log } from '../log.ts'
 import { apiErrorCode, type Nats } from './connect.ts'
 import { range, readAll } from './read.ts'
+import { withTrouble } from './unavailable.ts'
 
 /** A message whose holder died is heard by somebody else after so long; a living holder says so thrice in that time. */
 const ackWaitMs = 6_000
@@ -13,7 +14,7 @@ const heartbeatMs = 2_000
 const pullMs = 3_000
 
 export function natsBus(nats: Nats, log: Log): Bus {
-  return {
+  return withTrouble<Bus>({
     async state(fact) {
       await nats.js.publish(subjectOf(fact), bodyOf(fact), { msgID: messageId(fact), headers: headersFrom(headersOf(fact)) })
     },
@@ -22,7 +23,10 @@ export function natsBus(nats: Nats, log: Log): Bus {
       await ensureConsumer(nats, 'EVENTS', wish.name, subject, wish.limit)
       return pull(nats, 'EVENTS', wish.name, wish.limit, log, async (message) => {
         const heard = readable(message)
-        if (heard instanceof Error) return keepRefused(nats, log, message, heard.message)
+        if (heard instanceof Error) {
+          wish.refused()
+          return keepRefused(nats, log, message, heard.message)
+        }
         return handle(heard, { attempt: message.info.redeliveryCount })
       })
     },
@@ -45,7 +49,7 @@ export function natsBus(nats: Nats, log: Log): Bus {
     },
     address: () => nats.address,
     isConnected: () => !nats.nc.isClosed() && connected(nats),
-  }
+  })
 }
 
 function connected({ nc }: Nats): boolean {

@@ -4,6 +4,7 @@ import type { LogEntry, LogOf, Logs, LogWriter } from '../logs.ts'
 import type { Log } from '../log.ts'
 import type { Nats } from './connect.ts'
 import { range, readAll } from './read.ts'
+import { withTrouble } from './unavailable.ts'
 
 const subjectOf = (of: LogOf): string => `lambda.logs.${of.account}.${of.id}.${of.version}.${of.kind}`
 
@@ -15,7 +16,7 @@ const batchMs = 25
 const maxHeldLines = 10_000
 
 export function natsLogs(nats: Nats, log: Log): Logs {
-  return {
+  return withTrouble<Logs>({
     writer: (of, pod, run = 0) => writer(nats, log, subjectOf(of), pod, run),
     async read(of, tail) {
       const entries = (await readAll(nats, 'LOGS', subjectOf(of))).map(entryOf)
@@ -27,7 +28,7 @@ export function natsLogs(nats: Nats, log: Log): Logs {
     async remove(account, id) {
       await nats.jsm.streams.purge('LOGS', { filter: `lambda.logs.${account}.${id}.>` })
     },
-  }
+  })
 }
 
 function entryOf(message: JsMsg): LogEntry {

@@ -3,13 +3,14 @@ import { StorageType, type ObjectStore } from 'nats'
 import { Refusal } from '../trouble.ts'
 import type { Objects } from '../objects.ts'
 import type { Nats } from './connect.ts'
+import { withTrouble } from './unavailable.ts'
 
 export async function natsObjects(nats: Nats, bucket: string, options: { replicas: number }): Promise<Objects> {
   const store = await nats.js.views.os(bucket, { storage: StorageType.File })
   // The client hands an option `replicas` on to the server under that name, which newer servers refuse.
   const { config } = await nats.jsm.streams.info(`OBJ_${bucket}`)
   if (config.num_replicas !== options.replicas) await nats.jsm.streams.update(`OBJ_${bucket}`, { num_replicas: options.replicas })
-  return {
+  return withTrouble<Objects>({
     async put(name, bytes) {
       await store.putBlob({ name }, bytes)
     },
@@ -27,7 +28,7 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
       return all.filter((one) => !one.deleted && one.name.startsWith(prefix)).map((one) => ({ name: one.name, bytes: one.size }))
     },
     read: (address, limit) => readAddress(nats, address, limit),
-  }
+  })
 }
 
 async function whole(store: ObjectStore, name: string): Promise<Buffer | null> {

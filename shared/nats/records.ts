@@ -2,12 +2,13 @@
 import type { LambdaRecord, Records } from '../records.ts'
 import type { Nats } from './connect.ts'
 import { kept } from './kept.ts'
+import { withTrouble } from './unavailable.ts'
 
 export async function natsRecords(nats: Nats, options: { replicas: number }): Promise<Records> {
   const bucket = await kept<LambdaRecord>(nats, 'lambdas', options)
-  return {
+  return withTrouble<Records>({
     get: bucket.get,
     put: async (record, revision) => (await bucket.put(record.id, record, revision)) !== null,
     follow: bucket.follow,
-  }
+  })
 }
