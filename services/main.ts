@@ -103,8 +103,9 @@ export async function fileLog(dataDir: string, level: Config['logLevel']): Promi
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  run({ what: process.argv[2] ?? 'all', env: process.env, say: (line) => process.stderr.write(`${line}\n`) }).catch((error: Error) => {
-    process.stderr.write(`${error.message}\n`)
+  const say = (line: string): void => void process.stderr.write(`${line}\n`)
+  run({ what: process.argv[2] ?? 'all', env: process.env, say }).then(({ port }) => say(`ready on port ${port}`), (error: Error) => {
+    say(error.message)
     process.exit(1)
   })
 }
