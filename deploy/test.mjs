@@ -3,35 +3,13 @@
 import { spawn } from 'node:child_process'
 import { readdir } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { delimiter, dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { npmPackages } from './npm-packages.mjs'
-import { natsServer } from './nats-server.mjs'
-import { python, uvEnvironment } from './python.mjs'
+import { join } from 'node:path'
+import { prepare, root, say } from './prepare.mjs'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
-const dataDir = join(root, '.kiln')
-const say = (/** @type {string} */ line) => process.stdout.write(`${line}\n`)
 /** A file that hangs is a failure. */
 const patienceMs = 15 * 60_000
 
 /** @typedef {{ name: string, passed: number, failed: number, skipped: string[], seconds: number, output: string }} Result */
-
-/** @param {Record<string, string | undefined>} env */
-async function prepare(env) {
-  await npmPackages({ root, say })
-  const nats = await natsServer({ dataDir, say, env })
-  const found = await python({ dataDir, root, say, env })
-  const { register } = await import('tsx/esm/api')
-  const unregister = register()
-  const { testPython } = await import('../test/stand/python.ts')
-  const interpreter = await testPython({ dataDir, root, ...found, uvEnvironment: await uvEnvironment(found.python, env), env, say })
-  await unregister()
-  return {
-    ...env, KILN_TEST_NATS: nats, KILN_TEST_PYTHON: interpreter, KILN_TEST_UV: found.uv, KILN_PYTHON: found.python,
-    PATH: [env['PATH'], dirname(found.uv), dirname(nats)].filter(Boolean).join(delimiter),
-  }
-}
 
 /** @param {string} command @param {string[]} args @param {Record<string, string | undefined>} env @returns {Promise<{ code: number | null, output: string }>} */
 function run(command, args, env) {
