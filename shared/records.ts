@@ -46,10 +46,13 @@ export interface Held<T> {
   revision: number
 }
 
-/** A live copy of all records in memory. */
 export interface Records {
   /** As the store has it now; null: never known. */
   get(id: string): Promise<Held<LambdaRecord> | null>
+  /** From the live copy of this process, which may be a moment old; null also while nobody follows. */
+  known(id: string): LambdaRecord | null
+  /** At least as new as this fact: from the live copy when that is, else from the store. */
+  asOf(fact: { id: string; version: number; epoch: number }): Promise<LambdaRecord | null>
   /** Compare-and-set; revision 0 creates. false: somebody else was first. */
   put(record: LambdaRecord, revision: number): Promise<boolean>
   /** Calls `tell` for every record that there is, then for each change. Resolves when the first pass is through. */

@@ -21,10 +21,22 @@ export async function clean(ports: CleanerPorts, heard: Heard<'lambda.deleted'>)
   if (!own?.deleted) return done()
   const life = (await ports.statuses.get(heard.id))?.value ?? null
   const needed = await stillNeeded(ports)
-  for (const name of namesOf(own, life)) if (!needed.objects.has(name)) await ports.objects.remove(name)
+  await removeObjects(ports, namesOf(own, life).filter((name) => !needed.objects.has(name)))
   await ports.builds.remove(new Set(contextsOf(life).filter((context) => !needed.contexts.has(context))))
   await ports.logs.remove(heard.account, heard.id)
   return done()
+}
+
+/** Another lambda may come to need one just as it goes: then it is put back. Ingest, for its part, looks once more after it wrote a record. */
+async function removeObjects(ports: CleanerPorts, names: string[]): Promise<void> {
+  const removed = new Map<string, Buffer>()
+  for (const name of names) {
+    const bytes = await ports.objects.get(name)
+    if (bytes) removed.set(name, bytes)
+    await ports.objects.remove(name)
+  }
+  const needed = await stillNeeded(ports)
+  for (const [name, bytes] of removed) if (needed.objects.has(name)) await ports.objects.put(name, bytes)
 }
 
 const contextsOf = (life: Life | null): string[] => Object.values(life?.versions ?? {}).flatMap((v) => (v.context ? [v.context] : []))

@@ -50,7 +50,7 @@ export async function build(ports: BuilderPorts, settings: BuilderSettings, inTh
   const abort = new AbortController()
   inTheWorks.set(heard.id, { version: heard.version, abort })
   try {
-    const record = (await ports.records.get(heard.id))?.value
+    const record = await ports.records.asOf(heard)
     if (!record || !isWanted(record, heard.version)) return done()
     return await findOrMake(ports, settings, heard, attempt, abort.signal)
   } finally {

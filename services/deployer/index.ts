@@ -36,11 +36,13 @@ export function turns(): <T>(id: string, act: () => Promise<T>) => Promise<T> {
 
 export async function deploy(ports: DeployerPorts, heard: Heard<(typeof causes)[number]>): Promise<Verdict> {
   if (heard.fact === 'lambda.accepted' && !(heard as Heard<'lambda.accepted'>).data.image) return done()
-  const record = (await ports.records.get(heard.id))?.value
+  const record = await ports.records.asOf(heard)
   if (!record) return done()
+  // What brings the newest version's image needs no more to be known; anything else asks the store.
+  const isEnough = heard.version === record.version && 'image' in heard.data && heard.data.image !== null
+  const life = isEnough ? ports.statuses.known(heard.id) : ((await ports.statuses.get(heard.id))?.value ?? null)
   // The projection may not have folded this very fact yet.
-  const life = fold((await ports.statuses.get(heard.id))?.value ?? null, heard)
-  return reconcile(ports, record, life, heard)
+  return reconcile(ports, record, fold(life, heard), heard)
 }
 
 async function reconcile(ports: DeployerPorts, record: LambdaRecord, life: Life, heard: Heard): Promise<Verdict> {

@@ -10,26 +10,19 @@ export interface Places {
   close(): void
 }
 
-interface Row {
-  record: Pick<LambdaRecord, 'id' | 'account' | 'version' | 'epoch' | 'alive' | 'deleted' | 'cancelled' | 'change'> | null
-  life: Life | null
-  place: Place
-}
-
 export async function places(ports: Pick<Ports, 'records' | 'statuses'>): Promise<Places> {
-  const rows = new Map<string, Row>()
-  const change = (id: string, part: Partial<Row>): void => {
-    const row = { record: null, life: null, place: unknown(id), ...rows.get(id), ...part }
-    rows.set(id, { ...row, place: placeOf(id, row.record as LambdaRecord | null, row.life) })
+  const rows = new Map<string, { account: string; place: Place }>()
+  const change = (id: string, record: LambdaRecord | null, life: Life | null): void => {
+    if (record) rows.set(id, { account: record.account, place: placeOf(id, record, life) })
   }
-  const following = await Promise.all([
-    ports.records.follow(({ id, account, version, epoch, alive, deleted, cancelled, change: last }) => change(id, { record: { id, account, version, epoch, alive, deleted, cancelled, change: last } })),
-    ports.statuses.follow((life) => change(life.id, { life: slim(life) })),
-  ])
+  const following = [
+    await ports.statuses.follow((life) => change(life.id, ports.records.known(life.id), life)),
+    await ports.records.follow((record) => change(record.id, record, ports.statuses.known(record.id))),
+  ]
   return {
     find(account, id) {
       const row = rows.get(id)
-      return row?.record?.account === account ? row.place : unknown(id)
+      return row?.account === account ? row.place : unknown(id)
     },
     async caughtUp() {
       await Promise.all(following.map((one) => one.caughtUp()))
@@ -38,13 +31,10 @@ export async function places(ports: Pick<Ports, 'records' | 'statuses'>): Promis
   }
 }
 
-/** Without what no request needs. */
-const slim = (life: Life): Life => ({ ...life, timeline: [] })
-
 const unknown = (id: string): Place => ({ running: false, status: 404, error_code: 42001, detail: `There is no lambda with id ${id}.` })
 
-function placeOf(id: string, record: LambdaRecord | null, life: Life | null): Place {
-  if (!record || record.deleted) return unknown(id)
+function placeOf(id: string, record: LambdaRecord, life: Life | null): Place {
+  if (record.deleted) return unknown(id)
   if (!record.alive) return { running: false, status: 409, error_code: 42016, reason: 'Disabled', detail: `Lambda ${id} is disabled; POST /lambdas/${id}/enable switches it on.` }
   const version = servingVersion(life)
   if (version !== null) return { running: true, version, endpoints: life!.versions[version]!.sight!.endpoints }

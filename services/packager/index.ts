@@ -34,7 +34,7 @@ export function startPackager(ports: PackagerPorts, settings: PackagerSettings):
 
 export async function packageContext(ports: PackagerPorts, settings: PackagerSettings, packed: Packed, heard: Heard<'lambda.accepted'>): Promise<Verdict> {
   if (heard.data.image) return done()
-  const record = (await ports.records.get(heard.id))?.value
+  const record = await ports.records.asOf(heard)
   if (!record || record.deleted || record.version !== heard.version || record.cancelled.includes(heard.version)) return done()
   const { parameters } = versionOf(record, heard.version)!
 

@@ -53,7 +53,7 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
   })
   app.get('/lambdas/:id/events', async (c) => {
     const { record } = await one(c)
-    return eventsAnswer(c, ports, record.id)
+    return eventsAnswer(c, ports, record)
   })
   app.get('/lambdas/:id/docs', async (c) => docs(c, ports, (await one(c)).record, limits))
   return app

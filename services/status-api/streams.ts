@@ -5,6 +5,7 @@ import type { Heard } from '../../shared/events.ts'
 import type { HttpEnv } from '../../shared/http.ts'
 import type { LogEntry, LogOf } from '../../shared/logs.ts'
 import type { Ports } from '../../shared/ports.ts'
+import type { LambdaRecord } from '../../shared/records.ts'
 import { Refusal } from '../../shared/trouble.ts'
 
 /** Comments that keep proxies from closing a silent stream. */
@@ -22,11 +23,17 @@ export function resumeAt(c: Context<HttpEnv>): number {
 
 const eventOf = ({ seq, fact, version, time, data }: Heard) => ({ seq, fact, version, time, data })
 
-export async function eventsAnswer(c: Context<HttpEnv>, { bus }: Pick<Ports, 'bus'>, id: string): Promise<Response> {
+export async function eventsAnswer(c: Context<HttpEnv>, { bus }: Pick<Ports, 'bus'>, { id, account }: Pick<LambdaRecord, 'id' | 'account'>): Promise<Response> {
   const after = resumeAt(c)
-  if (wantsStream(c)) return sse(c, bus.follow.bind(bus, id, after), (heard: Heard) => ({ id: heard.seq, event: heard.fact, data: eventOf(heard) }))
-  const events = (await bus.history(id, after, eventsPage)).map(eventOf)
-  return c.json({ events, cursor: String(events.at(-1)?.seq ?? after) })
+  // A life holds what another account was refused about it, or had under this id before: neither is this caller's.
+  const isTheirs = (heard: Heard): boolean => heard.account === account
+  if (wantsStream(c)) return sse(c, (signal) => only(bus.follow(id, after, signal), isTheirs), (heard: Heard) => ({ id: heard.seq, event: heard.fact, data: eventOf(heard) }))
+  const page = await bus.history(id, after, eventsPage)
+  return c.json({ events: page.filter(isTheirs).map(eventOf), cursor: String(page.at(-1)?.seq ?? after) })
+}
+
+async function* only<T>(all: AsyncIterable<T>, is: (one: T) => boolean): AsyncIterable<T> {
+  for await (const one of all) if (is(one)) yield one
 }
 
 export async function logsAnswer(c: Context<HttpEnv>, { logs }: Pick<Ports, 'logs'>, of: LogOf): Promise<Response> {

@@ -1,5 +1,5 @@
 // The live copy that every read is answered from: records and statuses, as the watches bring them.
-// Values are kept as JSON text and parsed when asked for: 10,000 lambdas are a few kilobytes each, not a heap of objects.
+// The values themselves stay in the ports' live copies, as text: 10,000 lambdas are a few kilobytes each, not a heap of objects.
 import { servingVersion, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
@@ -18,8 +18,6 @@ export interface View {
 }
 
 interface Row {
-  record: Buffer
-  life: Buffer | null
   account: string
   created: string
   deleted: boolean
@@ -29,8 +27,6 @@ interface Row {
 
 export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<View> {
   const rows = new Map<string, Row>()
-  // A life may be folded before its record is seen.
-  const early = new Map<string, Buffer>()
   const queue = new Map<string, number>()
   // `<created>~<id>` of every row, sorted: the same order on every replica, whatever order the watches brought them in.
   let order: string[] | null = null
@@ -41,19 +37,15 @@ export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<
   }
   const statuses = await ports.statuses.follow((life) => {
     const row = rows.get(life.id)
-    if (!row) return void early.set(life.id, packed(life))
-    row.life = packed(life)
+    if (!row) return
     row.queued = queuedIn(life)
     enqueue(life.id, row)
   })
   const records = await ports.records.follow((record) => {
     const known = rows.get(record.id)
-    const life = known?.life ?? early.get(record.id) ?? null
-    early.delete(record.id)
-    const row: Row = {
-      record: packed(record), life, account: record.account, created: record.created, deleted: record.deleted,
-      queued: known?.queued ?? (life ? queuedIn(unpacked(life)) : 0),
-    }
+    // A life may be folded before its record is seen.
+    const queued = known?.queued ?? queuedIn(ports.statuses.known(record.id))
+    const row: Row = { account: record.account, created: record.created, deleted: record.deleted, queued }
     if (known?.created !== record.created) order = null
     rows.set(record.id, row)
     enqueue(record.id, row)
@@ -63,7 +55,8 @@ export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<
     find(account, id) {
       const row = rows.get(id)
       if (!row || row.deleted || row.account !== account) return null
-      return { record: unpacked(row.record), life: row.life && unpacked(row.life) }
+      const record = ports.records.known(id)
+      return record && { record, life: ports.statuses.known(id) }
     },
     *idsAfter(account, after) {
       order ??= [...rows].map(([id, row]) => `${row.created}~${id}`).sort()
@@ -101,11 +94,9 @@ function firstAfter(keys: string[], after: string): number {
   return low
 }
 
-const packed = (value: unknown): Buffer => Buffer.from(JSON.stringify(value))
-const unpacked = <T>(bytes: Buffer): T => JSON.parse(bytes.toString()) as T
-
 /** The newest version waits for a builder. */
-function queuedIn(life: Life): number {
+function queuedIn(life: Life | null): number {
+  if (!life) return 0
   const v = life.versions[life.version]
   return v?.state === 'packaged' && servingVersion(life) !== life.version ? v.queued : 0
 }

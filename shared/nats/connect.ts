@@ -27,6 +27,8 @@ export async function connectNats(url: string, options: { name: string; replicas
   const nc = await connect({
     servers: url.split(','), name: options.name, maxReconnectAttempts: -1, reconnectTimeWait: 100, reconnectJitter: 50,
     timeout: options.timeoutMs ?? 5_000, waitOnFirstConnect: false, pingInterval: 10_000,
+    // The client would make an Error with its stack for each request, in case it fails.
+    noAsyncTraces: true,
   })
   // KV and Object Store are asked about at each use unless the check is off; the streams are made here and stay.
   const jsm = await nc.jetstreamManager({ timeout: 10_000 })

@@ -9,6 +9,7 @@ export async function natsStatuses(nats: Nats, options: { replicas: number }): P
   const bucket = await kept<Life>(nats, 'statuses', options)
   return withTrouble<Statuses>({
     get: bucket.get,
+    known: (id) => bucket.known(id)?.value ?? null,
     put: (life, revision) => bucket.put(life.id, life, revision),
     follow: bucket.follow,
   })

@@ -93,7 +93,7 @@ async function throughKiln(): Promise<number> {
 /** The same number of facts, each published, consumed and folded into a KV entry by compare-and-set, and nothing else. */
 async function bareLoop(): Promise<number> {
   const nats = await testNats()
-  const nc = await connect({ servers: nats.url })
+  const nc = await connect({ servers: nats.url, noAsyncTraces: true })
   const [js, jsm] = [nc.jetstream(), await nc.jetstreamManager()]
   const steps = 5
   await jsm.streams.add({ name: 'BARE', subjects: ['bare.>'], duplicate_window: 600e9 })
