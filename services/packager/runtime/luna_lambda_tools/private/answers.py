@@ -14,13 +14,23 @@ class LambdaFault(Exception):
     """The lambda broke a rule of its contract; the text says which, fit to be shown to a caller."""
 
 
+class QuickAnswer(HTTPResponse):
+    """Sanic cleans each header letter by letter, a tenth of a small request's time; most headers have nothing to clean."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _sanitize_header_value(value):
+        return value if value.isprintable() else HTTPResponse._sanitize_header_value(value)
+
+
 def json_answer(value, status=200):
     """`value` as a JSON answer. Raises LambdaFault when JSON cannot hold it."""
     try:
         body = encode(value)
     except (TypeError, ValueError, RecursionError) as trouble:
         raise LambdaFault(f"the lambda's answer cannot be written as JSON: {trouble}") from trouble
-    return HTTPResponse(body, status, content_type="application/json")
+    return QuickAnswer(body, status, content_type="application/json")
 
 
 def problem(request, status, detail, error_code=None, headers=None):

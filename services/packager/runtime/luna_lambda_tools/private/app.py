@@ -69,7 +69,7 @@ def add_own_routes(app, settings):
     for path, page in page_by_path.items():
         app.add_route(show(page), path, name=path.strip("/"))
     app.add_route(healthy, "/healthz", name="healthz")
-    app.add_route(static_files("static"), "/static/<path:path>", methods=["GET", "HEAD"], name="static", unquote=True)
+    app.add_route(static_files("static"), "/static/<path:path>", methods=["GET", "HEAD"], name="static")
 
 
 async def healthy(request):

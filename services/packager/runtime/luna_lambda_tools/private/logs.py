@@ -25,7 +25,9 @@ class LineFormatter(logging.Formatter):
 
 def write_logs_line_by_line(level):
     """Sends all logging to stderr and has print() write each line at once, whatever stdout is."""
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    # Not write_through, as PYTHONUNBUFFERED would have it: the end of a line would be a write of its own, and
+    # the lines of several workers would run into each other.
+    sys.stdout.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import sys
 
 import uvloop
 from sanic.application.constants import ServerStage
@@ -98,5 +97,4 @@ async def shut_down(user_ctx):
     except (Exception, SystemExit):
         logger.exception("UserCtx.onShutdown failed")
         return 1
-    sys.stdout.flush()
     return 0

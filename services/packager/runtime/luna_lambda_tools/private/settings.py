@@ -92,3 +92,8 @@ def read_settings(overrides=None, environment=os.environ):
     if reader.complaints:
         raise BadSettings("\n".join(reader.complaints))
     return settings
+
+
+def share_metrics_in(folder):
+    """Tells prometheus_client, which only listens to the environment, where all workers keep their numbers."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

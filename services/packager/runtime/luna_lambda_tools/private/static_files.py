@@ -3,6 +3,7 @@
 from asyncio import to_thread
 from mimetypes import guess_type
 from pathlib import Path
+from urllib.parse import unquote
 
 from sanic.exceptions import NotFound
 from sanic.response import validate_file
@@ -15,7 +16,7 @@ def static_files(folder):
     root = Path(folder).resolve()
 
     async def serve(request, path):
-        file = file_inside(root, path)
+        file = file_inside(root, unquote(path))
         status = file.stat()
         not_modified = await validate_file(request.headers, status.st_mtime)
         if not_modified:

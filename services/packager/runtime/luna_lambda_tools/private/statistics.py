@@ -31,7 +31,10 @@ class RequestStatistics:
                 self.known[key] = series
         requests, seconds = series
         requests.inc()
-        seconds.observe(perf_counter() - request.began)
+        began = request.stream.perft0
+        # Without a beginning there was no readable head, so nothing was timed.
+        if began is not None:
+            seconds.observe(perf_counter() - began)
 
     def _series_of(self, path, method, status):
         # Callers choose unknown paths and methods at will; each must not become a series of its own.

@@ -23,12 +23,11 @@ class Clients:
 @dataclass
 class Surroundings:
     config: Config
-    headers: dict
+    version: str
     userCtx: Any = None
     clients: Clients = field(default_factory=Clients)
     statistics: RequestStatistics = field(default_factory=RequestStatistics)
 
 
 def surroundings_of(settings):
-    headers = {"Lambda-Version": settings.lambda_version} if settings.lambda_version else {}
-    return Surroundings(Config(settings.user_config), headers)
+    return Surroundings(Config(settings.user_config), settings.lambda_version)

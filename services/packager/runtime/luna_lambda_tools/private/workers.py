@@ -8,6 +8,7 @@ from tempfile import mkdtemp
 
 from ..public.logger import logger
 from .parent import end_this_process_when_closed
+from .settings import share_metrics_in
 
 
 def serve_in_workers(count, serve):
@@ -16,8 +17,8 @@ def serve_in_workers(count, serve):
     All end together: at SIGTERM or SIGINT, which are passed on (0), or when one of them ends by itself (1),
     so that whoever runs the lambda sees the failure and starts it afresh.
     """
-    # prometheus_client keeps the numbers of all processes here and adds them up.
-    shared = os.environ["PROMETHEUS_MULTIPROC_DIR"] = mkdtemp(prefix="lambda-metrics-")
+    shared = mkdtemp(prefix="lambda-metrics-")
+    share_metrics_in(shared)
     try:
         return Workers(serve).run(count)
     finally:

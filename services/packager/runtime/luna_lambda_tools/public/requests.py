@@ -1,7 +1,5 @@
 """The request that main and the routes of a lambda receive."""
 
-from time import perf_counter
-
 from sanic.request import Request
 
 from ..private.request_ids import HEADER, request_id_of
@@ -23,24 +21,21 @@ class StandaloneLambdaRequest(Request):
     Platform services are not connected: each client is None and each `...Enabled` flag False.
     """
 
-    __slots__ = ("_data_for_monitoring", "_request_id", "began")
+    # Set when first asked for: a request is made for every call, and few calls need all of this.
+    __slots__ = ("_data_for_monitoring", "_request_id")
 
     eventsEnabled = facesEnabled = matcherEnabled = handlersEnabled = senderEnabled = lvaEnabled = False
     remoteSDKEnabled = faceSampleStoreEnabled = bodySampleStoreEnabled = False
     imageOriginStoreEnabled = objectStoreEnabled = False
 
-    def __init__(self, *args, **kwargs):
-        self.began = perf_counter()
-        self._request_id = None
-        self._data_for_monitoring = None
-        super().__init__(*args, **kwargs)
-
     @property
     def requestId(self):
         """The caller's Luna-Request-Id, or a new one of the form `<unix seconds>,<uuid4>`."""
-        if self._request_id is None:
+        try:
+            return self._request_id
+        except AttributeError:
             self._request_id = request_id_of(self.headers)
-        return self._request_id
+            return self._request_id
 
     @property
     def config(self):
@@ -60,9 +55,11 @@ class StandaloneLambdaRequest(Request):
     @property
     def dataForMonitoring(self):
         """Has the dicts `tags` and `fields`, kept as long as the request."""
-        if self._data_for_monitoring is None:
+        try:
+            return self._data_for_monitoring
+        except AttributeError:
             self._data_for_monitoring = DataForMonitoring()
-        return self._data_for_monitoring
+            return self._data_for_monitoring
 
     def getBody(self):
         """The body as bytes, b"" if there is none."""
@@ -79,8 +76,10 @@ class StandaloneLambdaRequest(Request):
         """
         response = await super().respond(response, **kwargs)
         surroundings = self.app.ctx.surroundings
-        response.headers[HEADER] = self.requestId
-        response.headers.update(surroundings.headers)
+        headers = response.headers
+        headers[HEADER] = self.requestId
+        if surroundings.version:
+            headers["Lambda-Version"] = surroundings.version
         surroundings.statistics.count(self, response.status)
         return response
 
