@@ -77,6 +77,7 @@ const mains: [claim: string, source: string | Buffer, expected: string[]][] = [
   ['an empty file has no main', '', ['NoMain']],
   ['a main inside a class is no main', 'class A:\n    async def main(self): ...', ['NoMain']],
   ['a main that exists only when run as a script is no main', 'if __name__ == "__main__":\n    async def main(r): ...', ['NoMain']],
+  ['a main that is neither async nor takes the request is told both', 'def main(): ...', ['MainNotAsync 1 1', 'MainArguments 1 1']],
   ['a main that is not async is refused', 'x = 1\ndef main(request): ...', ['MainNotAsync 2 1']],
   ['a main without arguments is refused', 'async def main(): ...', ['MainArguments 1 1']],
   ['a main with two required arguments is refused', 'async def main(request, context): ...', ['MainArguments 1 1']],

@@ -70,8 +70,8 @@ def definition_findings(tree):
     candidates = bindings(tree.body)
     if not candidates:
         return [finding("NoMain", f"`{FILE}` has no `main` at its top level.", f"Define {SHAPE} there, not inside a class or another function.")]
-    faults = [fault_of(candidate) for candidate in candidates]
-    return [] if None in faults else faults[-1:]
+    faults = [faults_of(candidate) for candidate in candidates]
+    return [] if [] in faults else faults[-1]
 
 
 def bindings(body):
@@ -128,15 +128,17 @@ def targets_main(statement):
     return any(name.id == "main" and isinstance(name.ctx, ast.Store) for name in names)
 
 
-def fault_of(node):
-    """None when `main` will do, or when only running it could tell: imported, assigned or decorated."""
+def faults_of(node):
+    """None of them when `main` will do, or when only running it could tell: imported, assigned or decorated."""
     if not isinstance(node, DEFINITIONS) or node.decorator_list:
-        return None
+        return []
+    at = (node.lineno, node.col_offset + 1)
+    faults = []
     if isinstance(node, ast.FunctionDef):
-        return finding("MainNotAsync", f"`main` in `{FILE}` is not `async`.", f"Write {SHAPE}.", node.lineno, node.col_offset + 1)
+        faults.append(finding("MainNotAsync", f"`main` in `{FILE}` is not `async`.", f"Write {SHAPE}.", *at))
     if not takes_one_argument(node.args):
-        return finding("MainArguments", f"`main` in `{FILE}` cannot be called with the request alone.", f"Write {SHAPE}: one argument that is required, and no other that is.", node.lineno, node.col_offset + 1)
-    return None
+        faults.append(finding("MainArguments", f"`main` in `{FILE}` cannot be called with the request alone.", f"Write {SHAPE}: one argument that is required, and no other that is.", *at))
+    return faults
 
 
 def takes_one_argument(arguments):
