@@ -6,6 +6,8 @@ export interface Objects {
   /** null: there is no such object. */
   get(name: string): Promise<Buffer | null>
   has(name: string): Promise<boolean>
+  /** Without asking the store: true may be a moment old, false may be for want of knowing. */
+  knows(name: string): boolean
   /** Removing what is not there is fine. */
   remove(name: string): Promise<void>
   /** Every object whose name begins with `prefix`, in no order. */

@@ -48,6 +48,7 @@ bus('on the wire it is a CloudEvent in binary mode', async () => {
   const nc = await connect({ servers: nats.url })
   const id = newId()
   const sub = nc.subscribe(`lambda.events.default.${id}.>`, { max: 1 })
+  await nc.flush()
   await ports.bus.state(packaged(id))
   for await (const message of sub) {
     const header = (name: string) => message.headers!.get(name)
@@ -133,6 +134,7 @@ bus('what a replica held when it died is heard by another', async () => {
 bus('a message that is no fact leaves its queue and is kept in REFUSED', async () => {
   const nc = await connect({ servers: nats.url })
   const kept = nc.subscribe('lambda.refused.EVENTS', { max: 1 })
+  await nc.flush()
   const hearing = await ports.bus.hear({ name: 'garbage', fact: 'context.packaged', limit: 4, refused }, async () => 'settled')
   await nc.jetstream().publish(`lambda.events.default.${newId()}.context.packaged`, encode('{ this is no JSON'))
   for await (const message of kept) assert.is(message.string(), '{ this is no JSON')

@@ -20,14 +20,13 @@ const service = 'builder-watcher'
 /** The pause after the world's trouble, doubled each time. */
 const againMs = 5_000
 
-/** Builds in the works by lambda, so that a change of a record can end them. */
-type InTheWorks = Map<string, { version: number; abort: AbortController }>
+/** Builds in the works, so that a change of a record can end them. A lambda may have two: an old version is heard again while the new one is built. */
+type InTheWorks = Set<{ id: string; version: number; abort: AbortController }>
 
 export async function startBuilderWatcher(ports: BuilderPorts, settings: BuilderSettings): Promise<Hearing> {
-  const inTheWorks: InTheWorks = new Map()
+  const inTheWorks: InTheWorks = new Set()
   const following = await ports.records.follow((record) => {
-    const build = inTheWorks.get(record.id)
-    if (build && !isWanted(record, build.version)) build.abort.abort()
+    for (const build of inTheWorks) if (build.id === record.id && !isWanted(record, build.version)) build.abort.abort()
   })
   const hearing = await work(ports, {
     service, name: service, fact: 'context.packaged', limit: settings.concurrency, failure: 'image.failed',
@@ -36,7 +35,7 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
   return {
     async stop() {
       const stopped = hearing.stop()
-      for (const { abort } of inTheWorks.values()) abort.abort()
+      for (const { abort } of inTheWorks) abort.abort()
       await stopped
       following.close()
     },
@@ -48,13 +47,14 @@ const isWanted = (record: LambdaRecord, version: number): boolean =>
 
 export async function build(ports: BuilderPorts, settings: BuilderSettings, inTheWorks: InTheWorks, heard: Heard<'context.packaged'>, { attempt }: Delivery): Promise<Verdict> {
   const abort = new AbortController()
-  inTheWorks.set(heard.id, { version: heard.version, abort })
+  const mine = { id: heard.id, version: heard.version, abort }
+  inTheWorks.add(mine)
   try {
     const record = await ports.records.asOf(heard)
     if (!record || !isWanted(record, heard.version)) return done()
     return await findOrMake(ports, settings, heard, attempt, abort.signal)
   } finally {
-    if (inTheWorks.get(heard.id)?.abort === abort) inTheWorks.delete(heard.id)
+    inTheWorks.delete(mine)
   }
 }
 

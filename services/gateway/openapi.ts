@@ -83,6 +83,8 @@ const paths = {
   '/healthz': { get: op('getHealth', 'The process lives', { 200: { description: 'ok' } }) },
   '/readyz': { get: op('getReadiness', 'It can work; names the NATS address', { 200: { description: 'ready' }, 503: { description: 'not yet' } }) },
   '/metrics': { get: op('getMetrics', 'Prometheus text', { 200: { description: 'figures of each stage' } }) },
+  '/openapi.json': { get: op('getOpenapi', 'This description', { 200: { description: 'OpenAPI 3.1' } }) },
+  '/docs': { get: op('getDocs', 'This description as a page', { 200: { description: 'html' } }) },
 }
 
 export function openapi() {

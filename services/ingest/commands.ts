@@ -38,8 +38,7 @@ async function act(service: Ingest, { account, verb, body, cause, traceparent }:
   refuseUnknown(body)
   if (verb === 'create') {
     // Delivered twice, it still makes one lambda: the id comes from the command.
-    const wish = { ...(body.parameters as object | undefined), ...(body.lambda_id !== undefined && { lambda_id: body.lambda_id }) }
-    return service.create(asker, { archive: await service.fetchArchive(body.archive), parameters: wish, id: uuidFrom(account, cause) })
+    return service.create(asker, { archive: await service.fetchArchive(body.archive), parameters: withId(body), id: uuidFrom(account, cause) })
   }
   const id = idIn(body)
   if (verb === 'update') return service.update(asker, id, { archive: body.archive === undefined ? null : await service.fetchArchive(body.archive), parameters: body.parameters })
@@ -47,6 +46,12 @@ async function act(service: Ingest, { account, verb, body, cause, traceparent }:
   if (verb === 'cancel') return service.cancel(asker, id)
   if (verb === 'delete') return service.remove(asker, id)
   return service.turn(asker, id, verb === 'enable')
+}
+
+/** The id stands beside the parameters. What is no object is left for ingest to refuse. */
+function withId({ parameters = {}, lambda_id }: Record<string, unknown>): unknown {
+  const isObject = typeof parameters === 'object' && !Array.isArray(parameters)
+  return isObject && lambda_id !== undefined ? { ...parameters, lambda_id } : parameters
 }
 
 function refuseUnknown(body: Record<string, unknown>): void {

@@ -1,16 +1,15 @@
 // ingest: commands -> lambda.accepted | rejected | enabled | disabled | cancelled | deleted
 // Decides what users may have, writes it into the record, and states it. The only writer of records.
-import { createHash, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { archiveName } from '../../shared/objects.ts'
 import type { Fact, FactName, Facts } from '../../shared/events.ts'
-import { isInFlight, servingVersion, stateOf, type Life } from '../../shared/lifecycle.ts'
-import { imageParameters, mergePatch, parseParameters, type Parameters } from '../../shared/parameters.ts'
+import { isEnd, isInFlight, servingVersion, stateOf, type Life } from '../../shared/lifecycle.ts'
+import { imageParameters, mergePatch, type Parameters } from '../../shared/parameters.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { keptVersions, versionOf, type Change, type Held, type LambdaRecord, type Version } from '../../shared/records.ts'
 import { Refusal, invalid, unknownLambda } from '../../shared/trouble.ts'
 import { stateAll } from '../../shared/worker.ts'
-import { checkCapabilities, type Capabilities } from './capabilities.ts'
-import type { Finding } from '../../shared/finding.ts'
+import { archiveOf, digestOf, equal, examineAll, isSame, parsed, refuseDeep, type WishRules } from './wish.ts'
 
 export type IngestPorts = Pick<Ports, 'answers' | 'bus' | 'log' | 'objects' | 'records' | 'statuses'>
 
@@ -42,14 +41,7 @@ export interface Ingest {
   makeGood(): Promise<void>
 }
 
-export interface IngestRules {
-  can: Capabilities
-  maxArchiveBytes: number
-  /** All findings about an archive; none: it is good. */
-  examine(archive: Buffer): Promise<Finding[]>
-}
-
-export function ingest(ports: IngestPorts, rules: IngestRules): Ingest {
+export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
   const own = async (asker: Asker, id: string): Promise<Held<LambdaRecord>> => {
     const held = await ports.records.get(id)
     if (!held || held.value.deleted || held.value.account !== asker.account) throw unknownLambda(id)
@@ -58,15 +50,24 @@ export function ingest(ports: IngestPorts, rules: IngestRules): Ingest {
 
   return {
     async create(asker, wish) {
+      refuseDeep(wish.parameters)
       const wanted = await examineAll(rules, wish.archive, wish.parameters)
-      const id = await idFor(ports, asker, wanted.id ?? wish.id ?? null, wish.idempotencyKey, digestOf(wish.archive, wish.parameters))
-      const held = await ports.records.get(id)
+      const { id, wasNew } = await idFor(ports, asker, wanted.id ?? wish.id ?? null, wish.idempotencyKey, digestOf(wish.archive, wish.parameters))
+      // An id that was made just now is nobody's.
+      const isFresh = wanted.id === null && wish.id === undefined && wish.idempotencyKey === undefined
+      const held = isFresh ? null : await ports.records.get(id)
+      // The first answer, whatever happened since: the id was new then.
+      if (held && wasNew) return { ...(await repeat(ports, held.value)), version: 1 }
       if (held && !held.value.deleted) return repeated(ports, asker, held.value, wish.archive, wanted.parameters)
       await keep(ports, wish.archive)
-      return decide(ports, asker, held, fresh(id, asker, held?.value ?? null, wish.archive, wanted.parameters))
+      const accepted = await write(ports, asker, held, fresh(id, asker, held?.value ?? null, wish.archive, wanted.parameters))
+      await keepStill(ports, wish.archive)
+      // Somebody else made it at the same moment: the same wish gets the same answer.
+      return accepted ?? repeated(ports, asker, (await ports.records.get(id))!.value, wish.archive, wanted.parameters)
     },
 
     async update(asker, id, wish) {
+      refuseDeep(wish.parameters)
       const held = await own(asker, id)
       const present = latest(held.value)
       const merged = mergePatch(present.parameters, wish.parameters ?? {})
@@ -75,9 +76,11 @@ export function ingest(ports: IngestPorts, rules: IngestRules): Ingest {
       if (wanted.id !== null && wanted.id !== id) throw invalid([{ code: 'BadParameter', field: 'lambda_id', message: 'lambda_id cannot be changed.', fix: 'Leave it out.' }])
       const source = archive ? archiveOf(archive) : present.archive
       if (!archive && !(await ports.objects.has(archiveName(source.digest)))) throw new Refusal(410, 42012, 'The archive of this lambda is gone; send it again.')
-      if (isSame(present, source.digest, wanted.parameters)) return repeat(ports, held.value)
+      if (isSame(present, source.digest, wanted.parameters) && !(await hasEnded(ports, held.value))) return repeat(ports, held.value)
       if (archive) await keep(ports, archive)
-      return decide(ports, asker, held, await withVersion(ports, held.value, { archive: source, parameters: wanted.parameters }))
+      const accepted = await decide(ports, asker, held, await withVersion(ports, held.value, { archive: source, parameters: wanted.parameters }))
+      if (archive) await keepStill(ports, archive)
+      return accepted
     },
 
     async rollback(asker, id, version) {
@@ -125,40 +128,22 @@ export function ingest(ports: IngestPorts, rules: IngestRules): Ingest {
 
 // ---
 
-const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex')
-const archiveOf = (bytes: Buffer): Version['archive'] => ({ digest: sha256(bytes), bytes: bytes.length })
-const digestOf = (archive: Buffer, parameters: unknown): string => sha256(JSON.stringify([sha256(archive), parameters ?? null]))
 const latest = (record: LambdaRecord): Version => record.versions.at(-1)!
 const changed = (fact: Change['fact'], { cause }: Asker): Change => ({ fact, cause, time: new Date().toISOString() })
-const isSame = (v: Version, digest: string, parameters: Parameters): boolean => v.archive.digest === digest && equal(v.parameters, parameters)
 const badArchive = (message: string): Refusal => invalid([{ code: 'NoArchive', field: 'archive', message, fix: 'Send the zip itself as multipart, or correct the address.' }])
 
-/** Equal whatever the order of keys. */
-export const equal = (a: unknown, b: unknown): boolean => JSON.stringify(a, sorted) === JSON.stringify(b, sorted)
-const sorted = (_: string, v: unknown): unknown =>
-  typeof v === 'object' && v !== null && !Array.isArray(v) ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1))) : v
-
-function parsed(rules: IngestRules, given: unknown): { id: string | null; parameters: Parameters } {
-  const result = parseParameters(given ?? {})
-  const findings = result.ok ? checkCapabilities(result.parameters, rules.can) : result.findings
-  if (!result.ok || findings.length > 0) throw invalid(findings)
-  return result
-}
-
-/** Findings of parameters and archive together. */
-async function examineAll(rules: IngestRules, archive: Buffer, given: unknown): Promise<{ id: string | null; parameters: Parameters }> {
-  if (archive.length > rules.maxArchiveBytes) throw new Refusal(413, 42005, `The archive has ${archive.length} bytes; at most ${rules.maxArchiveBytes} are taken.`)
-  const result = parseParameters(given ?? {})
-  const findings = [...(result.ok ? checkCapabilities(result.parameters, rules.can) : result.findings), ...(await rules.examine(archive))]
-  if (!result.ok || findings.length > 0) throw invalid(findings)
-  return result
-}
-
-async function idFor(ports: IngestPorts, { account }: Asker, given: string | null, key: string | undefined, question: string): Promise<string> {
-  if (key === undefined) return given ?? randomUUID()
-  const answer = await ports.answers.claim(account, key, { lambda_id: given ?? randomUUID(), question })
+/** `wasNew`: the key was answered before, with an id that was made for that answer. */
+async function idFor(ports: IngestPorts, { account }: Asker, given: string | null, key: string | undefined, question: string): Promise<{ id: string; wasNew: boolean }> {
+  const wanted = given ?? randomUUID()
+  if (key === undefined) return { id: wanted, wasNew: false }
+  const answer = await ports.answers.claim(account, key, { lambda_id: wanted, question })
   if (answer.question !== question) throw new Refusal(422, null, 'This Idempotency-Key was used for another request.')
-  return answer.lambda_id
+  return { id: answer.lambda_id, wasNew: answer.lambda_id !== wanted }
+}
+
+/** Cancelled or failed: sent once more, the same is another try. */
+async function hasEnded(ports: IngestPorts, record: LambdaRecord): Promise<boolean> {
+  return isEnd(stateOf(record, (await ports.statuses.get(record.id))?.value ?? null))
 }
 
 /** The lambda is known: the same wish is answered with what there is, another is a conflict. */
@@ -174,6 +159,12 @@ async function repeat(ports: IngestPorts, record: LambdaRecord): Promise<Accepte
 }
 
 async function keep({ objects }: IngestPorts, archive: Buffer): Promise<void> {
+  const name = archiveName(archiveOf(archive).digest)
+  if (!objects.knows(name)) await objects.put(name, archive)
+}
+
+/** Once the record refers to it: the deletion of another lambda may have taken the same archive away at that very moment. */
+async function keepStill({ objects }: IngestPorts, archive: Buffer): Promise<void> {
   const name = archiveName(archiveOf(archive).digest)
   if (!(await objects.has(name))) await objects.put(name, archive)
 }
@@ -200,13 +191,17 @@ function builtBefore(record: LambdaRecord, life: Life | null, wish: Pick<Version
   return like?.version ?? null
 }
 
-/** Write the record, then state the fact: what was answered is never lost, and `makeGood` finds what was not stated. */
-async function decide(ports: IngestPorts, asker: Asker, held: Held<LambdaRecord> | null, wanted: LambdaRecord): Promise<Accepted> {
+async function decide(ports: IngestPorts, asker: Asker, held: Held<LambdaRecord>, wanted: LambdaRecord): Promise<Accepted> {
+  const accepted = await write(ports, asker, held, wanted)
+  if (!accepted) throw new Refusal(409, 42006, `Lambda ${wanted.id} was changed by somebody else at the same moment; look at it and try again.`)
+  return accepted
+}
+
+/** Write the record, then state the fact: what was answered is never lost, and `makeGood` finds what was not stated. null: somebody else was first. */
+async function write(ports: IngestPorts, asker: Asker, held: Held<LambdaRecord> | null, wanted: LambdaRecord): Promise<Accepted | null> {
   const isVersion = wanted.version !== held?.value.version
   const record = { ...wanted, updated: new Date().toISOString(), ...(isVersion && { change: changed('lambda.accepted', asker) }) }
-  if (!(await ports.records.put(record, held?.revision ?? 0))) {
-    throw new Refusal(409, 42006, `Lambda ${record.id} was changed by somebody else at the same moment; look at it and try again.`)
-  }
+  if (!(await ports.records.put(record, held?.revision ?? 0))) return null
   await stateChange(ports, record, asker.traceparent)
   return { id: record.id, version: record.version, isNew: true }
 }

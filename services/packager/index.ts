@@ -40,7 +40,7 @@ export async function packageContext(ports: PackagerPorts, settings: PackagerSet
 
   const inputs = inputsOf(heard.data.archive.digest, settings, parameters)
   const known = packed.get(inputs)
-  if (known && (await ports.objects.has(contextName(known.digest)))) return done(packagedFact(heard, known))
+  if (known && ports.objects.knows(contextName(known.digest))) return done(packagedFact(heard, known))
 
   const archive = await ports.objects.get(archiveName(heard.data.archive.digest))
   if (!archive) return later(2_000, { cause: 'infrastructure', reason: 'ArchiveMissing', message: 'The archive is not in storage; send it again with PUT.' })

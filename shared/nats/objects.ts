@@ -3,6 +3,7 @@ import { StorageType, type ObjectStore } from 'nats'
 import { Refusal } from '../trouble.ts'
 import type { Objects } from '../objects.ts'
 import type { Nats } from './connect.ts'
+import { follow } from './follow.ts'
 import { withTrouble } from './unavailable.ts'
 
 export async function natsObjects(nats: Nats, bucket: string, options: { replicas: number }): Promise<Objects> {
@@ -10,7 +11,9 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
   // The client hands an option `replicas` on to the server under that name, which newer servers refuse.
   const { config } = await nats.jsm.streams.info(`OBJ_${bucket}`)
   if (config.num_replicas !== options.replicas) await nats.jsm.streams.update(`OBJ_${bucket}`, { num_replicas: options.replicas })
+  const names = await liveNames(nats, bucket)
   return withTrouble<Objects>({
+    knows: (name) => names.has(name),
     async put(name, bytes) {
       await store.putBlob({ name }, bytes)
     },
@@ -29,6 +32,17 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
     },
     read: (address, limit) => readAddress(nats, address, limit),
   })
+}
+
+/** The names of all objects, as the bucket's own stream tells them. */
+async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string>> {
+  const names = new Set<string>()
+  await follow(nats, { stream: `OBJ_${bucket}`, subject: `$O.${bucket}.M.>`, from: 'lastOfEach' }, (message) => {
+    const { name, deleted } = message.json<{ name: string; deleted?: boolean }>()
+    if (deleted) names.delete(name)
+    else names.add(name)
+  })
+  return names
 }
 
 async function whole(store: ObjectStore, name: string): Promise<Buffer | null> {

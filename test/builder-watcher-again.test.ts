@@ -1,0 +1,68 @@
+// builder-watcher: what is tried again, by the same replica or by another.
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { BuildEnd } from '../shared/builds.ts'
+import type { Hearing } from '../shared/bus.ts'
+import type { LambdaRecord } from '../shared/records.ts'
+import { startBuilderWatcher } from '../services/builder-watcher/index.ts'
+import { fact, gate } from './stand/await.ts'
+import { packaged, recordFor, state, write } from './stand/lives.ts'
+import { testNats, type TestNats } from './stand/nats.ts'
+import { imageOf } from './stand/platform.ts'
+import { standPorts, type StandPorts } from './stand/ports.ts'
+
+const test = suite('builder-watcher tries again')
+let nats: TestNats
+let ports: StandPorts
+let hearings: Hearing[] = []
+
+test.before.each(async () => {
+  nats = await testNats()
+  ports = await standPorts(nats.url)
+})
+test.after.each(async () => {
+  ports.builds.decide(async (build) => ({ built: true, image: imageOf(build) }))
+  await Promise.all(hearings.map((hearing) => hearing.stop()))
+  hearings = []
+  await ports.close()
+  await nats.close()
+})
+
+async function start(concurrency = 2, on = ports): Promise<Hearing> {
+  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000 })
+  hearings.push(hearing)
+  return hearing
+}
+
+async function wanted(word: string, more: Partial<LambdaRecord> = {}): Promise<LambdaRecord> {
+  const record = await write(ports, recordFor(more))
+  await state(ports, record, 'context.packaged', packaged(word))
+  return record
+}
+
+test('the world\'s trouble is tried again, and then it is built', async () => {
+  await start()
+  let tries = 0
+  ports.builds.decide(async (build) => (++tries === 1 ? { built: false, again: true, failure: { cause: 'registry', reason: 'Down', message: 'Down.' } } : { built: true, image: imageOf(build) }))
+  const record = await wanted('world')
+  await fact(ports, record.id, 'image.built')
+  assert.is(ports.builds.ran.length, 2)
+  assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.started', 'image.built'])
+  const entries = await ports.logs.read({ account: 'default', id: record.id, version: 1, kind: 'build' })
+  assert.equal(entries.map((e) => e.run), [0, 1])
+})
+
+test('the build of a replica that died is taken over by another', async () => {
+  const dead = gate<BuildEnd>()
+  const dying = await standPorts(nats.url, { builds: { ...ports.builds, run: () => dead.promise }, workloads: ports.workloads })
+  await startBuilderWatcher(dying, { concurrency: 2, timeoutMs: 60_000 })
+  const record = await wanted('orphan')
+  await fact(ports, record.id, 'image.started')
+  await dying.close()
+  await start()
+  await fact(ports, record.id, 'image.built')
+  assert.is(ports.builds.ran.length, 1)
+  dead.open({ built: false, again: false, failure: { cause: 'cancelled', reason: 'Dead', message: 'Dead.' } })
+})
+
+test.run()
