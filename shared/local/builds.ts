@@ -1,0 +1,134 @@
+// Builds, on this machine: an image is unpacked code beside a virtual environment. The Dockerfile of a context is not used here.
+import { join, resolve } from 'node:path'
+import type { Build, BuildEnd, Builds, Image } from '../builds.ts'
+import type { Log } from '../log.ts'
+import type { Objects } from '../objects.ts'
+import { Unavailable } from '../trouble.ts'
+import { BadContext, codeOf } from './code.ts'
+import type { Environments } from './environments.ts'
+import { sweep, vanish } from './folders.ts'
+import { codesIn, imagesIn, isDigest, localImage, notesIn, writeImage } from './images.ts'
+import { failureOfSystem, infrastructure, type Failed } from './uv.ts'
+import type { Watch } from './sharing.ts'
+
+export { localImage } from './images.ts'
+
+export interface LocalBuildsOptions {
+  /** Where code and images are kept; the environments must lie in its `environments`. */
+  folder: string
+  objects: Pick<Objects, 'get'>
+  environments: Environments
+  log: Log
+}
+
+const timedOut = Symbol('the build took too long')
+const closed = Symbol('kiln ends')
+
+export function localBuilds({ objects, environments, log, ...options }: LocalBuildsOptions): Builds {
+  const folder = resolve(options.folder)
+  const closing = new AbortController()
+  const running = new Set<Promise<unknown>>()
+  /** Contexts and environment keys that are being built now: removing leaves them alone. */
+  const underway = new Map<object, string[]>()
+  let removing: Promise<unknown> = Promise.all([sweep(codesIn(folder)), sweep(imagesIn(folder)), environments.sweep()])
+    .catch((error: unknown) => log.warn('what an earlier kiln left half done could not be removed', { error }))
+
+  async function make({ context }: Build, watch: Watch, uses: string[]): Promise<BuildEnd> {
+    const code = await codeOf(codesIn(folder), context.digest, () => archiveOf(objects, context.name), watch.signal)
+    const inputs = { codeFolder: code.folder, codeDigest: context.digest, runtimeRequirements: code.runtimeRequirements, requirements: code.requirements }
+    const key = await environments.key(inputs)
+    uses.push(key)
+    const failed = await environments.make(key, inputs, watch)
+    if (failed) return failed
+    return { built: true, image: await writeImage(folder, { environment: key, context: context.digest }) }
+  }
+
+  async function run(build: Build, watch: Watch): Promise<BuildEnd> {
+    const limit = new AbortController()
+    const timer = setTimeout(() => limit.abort(timedOut), build.timeoutMs)
+    const signal = AbortSignal.any([watch.signal, closing.signal, limit.signal])
+    const last: string[] = []
+    const line = (text: string): void => {
+      if (last.push(text) > linesKept) last.shift()
+      watch.line(text)
+    }
+    const [mark, uses] = [{}, [build.context.digest]]
+    underway.set(mark, uses)
+    try {
+      signal.throwIfAborted()
+      return await make(build, { line, signal }, uses)
+    } catch (error) {
+      return signal.aborted ? interrupted(signal.reason, build.timeoutMs, last) : failureOf(error, log.with({ id: build.id, version: build.version }))
+    } finally {
+      clearTimeout(timer)
+      // A removal that began before this image was written has not seen it: the mark stays until that removal has ended.
+      void removing.then(() => underway.delete(mark))
+    }
+  }
+
+  /** The note goes last: whatever interrupts this, doing it again finishes it. */
+  async function remove(contexts: string[]): Promise<void> {
+    const inUse = (name: string): boolean => [...underway.values()].some((uses) => uses.includes(name))
+    const notes = await notesIn(folder)
+    const isRemoved = (digest: string): boolean => contexts.includes(digest) && !inUse(digest)
+    const needed = new Set(notes.filter(({ context }) => !isRemoved(context)).map(({ environment }) => environment))
+    for (const { environment } of notes.filter(({ context }) => isRemoved(context))) {
+      if (!needed.has(environment) && !inUse(environment)) await environments.remove(environment)
+    }
+    for (const digest of contexts.filter(isDigest)) {
+      if (isRemoved(digest)) await vanish(join(codesIn(folder), digest))
+      if (isRemoved(digest)) await vanish(join(imagesIn(folder), `${digest}.json`))
+    }
+  }
+
+  return {
+    find: async ({ context }): Promise<Image | null> => (await localImage(folder, context.digest))?.image ?? null,
+    run(build, watch) {
+      const building = run(build, watch)
+      running.add(building)
+      return building.finally(() => running.delete(building))
+    },
+    remove(contexts) {
+      const removal = removing.then(() => remove([...contexts]))
+      removing = removal.catch(() => undefined)
+      return removal
+    },
+    async close() {
+      closing.abort(closed)
+      await Promise.allSettled([...running, removing])
+      await environments.close()
+    },
+  }
+}
+
+const linesKept = 40
+
+async function archiveOf(objects: Pick<Objects, 'get'>, name: string): Promise<Buffer> {
+  const archive = await objects.get(name)
+  if (archive === null) throw new BadContext(`${name} is not there any more`)
+  return archive
+}
+
+function interrupted(why: unknown, timeoutMs: number, log: string[]): BuildEnd {
+  if (why === closed) return infrastructure('BuilderStopped', 'kiln was stopped during the build; it is built again when kiln is back.', log)
+  if (why !== timedOut) return ended('cancelled', 'BuildCancelled', 'The build was cancelled.', log)
+  return ended('timeout', 'BuildTimeout', `The build took longer than ${inWords(timeoutMs)}. Make requirements.txt smaller, or raise BUILD_TIMEOUT, and send it again with PUT.`, log)
+}
+
+const ended = (cause: 'cancelled' | 'timeout', reason: string, message: string, log: string[]): BuildEnd =>
+  ({ built: false, again: false, failure: { cause, reason, message, log } })
+
+function inWords(ms: number): string {
+  const [amount, unit] = ms >= 60_000 ? [ms / 60_000, 'minute'] : [ms / 1_000, 'second']
+  const rounded = Math.round(amount * 10) / 10
+  return `${rounded} ${unit}${rounded === 1 ? '' : 's'}`
+}
+
+function failureOf(error: unknown, log: Log): Failed {
+  if (error instanceof BadContext) return { built: false, again: false, failure: { cause: 'infrastructure', reason: 'ContextUnusable', message: `The context of this version cannot be used: ${error.message}. Send the archive again with PUT.` } }
+  if (error instanceof Unavailable) return infrastructure('BuilderCannotWork', `${error.message}. It is tried again; the operator must make it possible.`)
+  const system = failureOfSystem(error, 'unpacking the code')
+  if (system) return system
+  log.error('a build broke in an unforeseen way', { error })
+  throw error
+}

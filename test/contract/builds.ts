@@ -1,0 +1,236 @@
+// What every Builds adapter promises, written against the port alone: it runs unchanged on each platform.
+import { createHash, randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type Socket } from 'node:net'
+import { gzipSync } from 'node:zlib'
+import { pack } from 'tar-stream'
+import { suite } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { Build, BuildEnd, Builds } from '../../shared/builds.ts'
+
+export interface BuildsUnderTest {
+  builds: Builds
+  /** Stores a context with these files, named as in its archive: `code/lambda_main.py`. */
+  context(files: Record<string, string>): Promise<{ name: string; digest: string }>
+  /** Where a build reaches this process. */
+  host: string
+  close(): Promise<void>
+}
+
+/** The archive of a context as kiln packs it, and its digest. */
+export async function contextArchive(files: Record<string, string>): Promise<{ archive: Buffer; digest: string }> {
+  const tar = pack()
+  for (const [name, text] of Object.entries(files)) tar.entry({ name, mtime: new Date(0) }, text)
+  tar.finalize()
+  const chunks: Buffer[] = []
+  for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk)
+  const plain = Buffer.concat(chunks)
+  return { archive: gzipSync(plain), digest: createHash('sha256').update(plain).digest('hex') }
+}
+
+/** Packages that call this process while they are installed, and go on when it says so: no index, no sleeping. */
+export interface Caller {
+  /** Files of a package that is installed by the requirement `./caller`. */
+  files: Record<string, string>
+  /** The next call of an installation. Rejects when this build ends without one. */
+  called(build: Promise<BuildEnd>): Promise<Socket>
+  calls(): number
+  close(): Promise<void>
+}
+
+export async function caller(host: string): Promise<Caller> {
+  const calls: Socket[] = []
+  let taken = 0
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined).resume()
+    calls.push(socket)
+    server.emit('called')
+  })
+  await once(server.listen(0, host), 'listening')
+  const { port } = server.address() as { port: number }
+  return {
+    files: packageThatCalls(host, port),
+    calls: () => calls.length,
+    async called(build) {
+      const ended = build.then((end) => { throw new Error(`the build ended without a call: ${JSON.stringify(end)}`) })
+      while (calls.length <= taken) await Promise.race([once(server, 'called'), ended])
+      ended.catch(() => undefined)
+      return calls[taken++]!
+    },
+    async close() {
+      for (const socket of calls) socket.destroy()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** It waits for one byte, then makes itself; a closed connection fails it. */
+const packageThatCalls = (host: string, port: number): Record<string, string> => ({
+  'code/requirements.txt': `# ${randomUUID()}\n./caller\n`,
+  'code/caller/pyproject.toml': '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "caller"\nversion = "1.0"\n',
+  'code/caller/backend.py': `import os, socket, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    with socket.create_connection(("${host}", ${port})) as call:
+        if not call.recv(1): raise SystemExit("hung up")
+    name = "caller-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
+        wheel.writestr("caller.py", "answer = 42\\n")
+        wheel.writestr("caller-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: caller\\nVersion: 1.0\\n")
+        wheel.writestr("caller-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("caller-1.0.dist-info/RECORD", "caller.py,,\\ncaller-1.0.dist-info/METADATA,,\\ncaller-1.0.dist-info/WHEEL,,\\ncaller-1.0.dist-info/RECORD,,\\n")
+    return name
+`,
+})
+
+const base = { Dockerfile: 'FROM scratch\n', 'runtime-requirements.txt': '', 'code/lambda_main.py': 'async def main(request): return {}\n' }
+
+/** A context that differs from every other. */
+export const plainFiles = (): Record<string, string> => ({ ...base, 'code/note.txt': randomUUID() })
+
+export const buildOf = (context: Build['context'], timeoutMs = 120_000): Build => ({ id: randomUUID(), account: 'default', version: 1, context, timeoutMs })
+
+export const quiet = { line: (): void => undefined, signal: new AbortController().signal }
+
+/** A fact to wait for. */
+export function gate(): { opened: Promise<void>; open(): void } {
+  let open = (): void => undefined
+  const opened = new Promise<void>((resolve) => { open = resolve })
+  return { opened, open }
+}
+
+export function failureOf(end: BuildEnd): Extract<BuildEnd, { built: false }> {
+  if (end.built) throw new Error('it was built')
+  return end
+}
+
+export function buildsContract(name: string, make: () => Promise<BuildsUnderTest>): void {
+  const test = suite<{ on: BuildsUnderTest; caller: Caller }>(name)
+  test.before.each(async (context) => {
+    context.on = await make()
+    context.caller = await caller(context.on.host)
+  })
+  test.after.each(async ({ on, caller }) => {
+    await caller.close()
+    await on.close()
+  })
+
+  test('an image is not found before it is built, and found afterwards', async ({ on }) => {
+    const build = buildOf(await on.context(plainFiles()))
+    assert.is(await on.builds.find(build), null)
+    const end = await on.builds.run(build, quiet)
+    assert.ok(end.built, JSON.stringify(end))
+    assert.match(end.image.digest, /^sha256:[0-9a-f]{64}$/)
+    assert.equal(await on.builds.find(build), end.image)
+  })
+
+  test('equal contexts give equal images', async ({ on }) => {
+    const context = await on.context(plainFiles())
+    const first = await on.builds.run(buildOf(context), quiet)
+    assert.equal(await on.builds.run(buildOf(context), quiet), first)
+  })
+
+  test('what the build prints is told line by line', async ({ on }) => {
+    const lines: string[] = []
+    await on.builds.run(buildOf(await on.context(plainFiles())), { ...quiet, line: (text) => lines.push(text) })
+    assert.ok(lines.length > 0)
+    assert.not(lines.some((line) => line.includes('\n')))
+  })
+
+  test('two equal builds at once are one', async ({ on, caller }) => {
+    const context = await on.context({ ...plainFiles(), ...caller.files })
+    const ends = [on.builds.run(buildOf(context), quiet), on.builds.run(buildOf(context), quiet)]
+    const call = await caller.called(ends[0]!)
+    call.write('.')
+    const [one, other] = await Promise.all(ends)
+    assert.ok(one!.built, JSON.stringify(one))
+    assert.equal(other, one)
+    assert.is(caller.calls(), 1)
+  })
+
+  test('requirements that cannot be installed are the user\'s to correct, and not tried again', async ({ on }) => {
+    const context = await on.context({ ...plainFiles(), 'code/requirements.txt': './is-not-there-1.0-py3-none-any.whl\n' })
+    const { again, failure } = failureOf(await on.builds.run(buildOf(context), quiet))
+    assert.is(again, false)
+    assert.equal([failure.cause, failure.reason], ['dependency', 'RequirementsNotInstallable'])
+    assert.match(failure.message, /requirements\.txt.*PUT/)
+    assert.ok(failure.log?.some((line) => line.includes('is-not-there')))
+    assert.is(await on.builds.find(buildOf(context)), null)
+    assert.equal(failureOf(await on.builds.run(buildOf(context), quiet)).failure.reason, failure.reason, 'and fails again')
+  })
+
+  test('a build beyond its time is ended, and its failure names the limit', async ({ on, caller }) => {
+    const context = await on.context({ ...plainFiles(), ...caller.files })
+    const { failure } = failureOf(await on.builds.run(buildOf(context, 1_500), quiet))
+    assert.equal([failure.cause, failure.reason], ['timeout', 'BuildTimeout'])
+    assert.match(failure.message, /1\.5 seconds/)
+  })
+
+  test('a cancelled build has ended all its processes when it resolves', async ({ on, caller }) => {
+    const context = await on.context({ ...plainFiles(), ...caller.files })
+    const cancel = new AbortController()
+    const end = on.builds.run(buildOf(context), { ...quiet, signal: cancel.signal })
+    const call = await caller.called(end)
+    const hungUp = once(call, 'close')
+    cancel.abort()
+    assert.is(failureOf(await end).failure.cause, 'cancelled')
+    await hungUp
+    assert.is(await on.builds.find(buildOf(context)), null)
+  })
+
+  test('cancelling one of two equal builds leaves the other', async ({ on, caller }) => {
+    const context = await on.context({ ...plainFiles(), ...caller.files })
+    const cancel = new AbortController()
+    const cancelled = on.builds.run(buildOf(context), { ...quiet, signal: cancel.signal })
+    const call = await caller.called(cancelled)
+    const joined = gate()
+    const stays = on.builds.run(buildOf(context), { ...quiet, line: joined.open })
+    await joined.opened
+    cancel.abort()
+    assert.is(failureOf(await cancelled).failure.cause, 'cancelled')
+    call.write('.')
+    assert.ok((await stays).built)
+    assert.is(caller.calls(), 1)
+  })
+
+  test('after a cancelled build the same can be built', async ({ on }) => {
+    const context = await on.context(plainFiles())
+    failureOf(await on.builds.run(buildOf(context), { ...quiet, signal: AbortSignal.abort() }))
+    assert.ok((await on.builds.run(buildOf(context), quiet)).built)
+  })
+
+  test('a context that has vanished is a failure', async ({ on }) => {
+    const digest = createHash('sha256').update(randomUUID()).digest('hex')
+    const { failure } = failureOf(await on.builds.run(buildOf({ name: `contexts/${digest}.tar.gz`, digest }), quiet))
+    assert.match(failure.message, /PUT/)
+  })
+
+  test('removing images removes those that are named, and no others', async ({ on }) => {
+    const [stays, removed] = [buildOf(await on.context(plainFiles())), buildOf(await on.context(plainFiles()))]
+    for (const build of [stays, removed]) assert.ok((await on.builds.run(build, quiet)).built)
+    await on.builds.remove(new Set([removed.context.digest]))
+    await on.builds.remove(new Set([removed.context.digest]))
+    assert.ok(await on.builds.find(stays))
+    assert.is(await on.builds.find(removed), null)
+    assert.ok((await on.builds.run(removed, quiet)).built)
+  })
+
+  test('an image that is being built is not removed', async ({ on, caller }) => {
+    const build = buildOf(await on.context({ ...plainFiles(), ...caller.files }))
+    const end = on.builds.run(build, quiet)
+    const call = await caller.called(end)
+    await on.builds.remove(new Set([build.context.digest]))
+    call.write('.')
+    assert.ok((await end).built)
+    assert.ok(await on.builds.find(build))
+  })
+
+  test('closing ends what runs', async ({ on, caller }) => {
+    const end = on.builds.run(buildOf(await on.context({ ...plainFiles(), ...caller.files })), quiet)
+    const hungUp = once(await caller.called(end), 'close')
+    await on.builds.close()
+    assert.is(failureOf(await end).again, true)
+    await hungUp
+  })
+
+  test.run()
+}
