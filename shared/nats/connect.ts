@@ -1,11 +1,14 @@
 // The connection to NATS, and the streams and buckets that kiln keeps there. Nothing else makes any.
 import { connect, nanos, RetentionPolicy, StorageType, DiscardPolicy, type JetStreamClient, type JetStreamManager, type NatsConnection, type StreamConfig } from 'nats'
+import { Unavailable } from '../trouble.ts'
 
 export interface Nats {
   nc: NatsConnection
   js: JetStreamClient
   jsm: JetStreamManager
   address: string
+  /** The same promise, which fails as Unavailable when the connection is lost: what waits for messages of a consumer that the server forgot would wait for ever. */
+  whileConnected<T>(work: Promise<T>): Promise<T>
 }
 
 const days = (n: number): number => nanos(n * 24 * 60 * 60 * 1_000)
@@ -34,7 +37,20 @@ export async function connectNats(url: string, options: { name: string; replicas
   const jsm = await nc.jetstreamManager({ timeout: 10_000 })
   const js = nc.jetstream({ timeout: 10_000 })
   await ensureStreams(jsm, { replicas: options.replicas ?? 1 })
-  return { nc, js, jsm, address: url }
+  return { nc, js, jsm, address: url, whileConnected: failingWhenLost(nc) }
+}
+
+function failingWhenLost(nc: NatsConnection): Nats['whileConnected'] {
+  const waiting = new Set<(error: Error) => void>()
+  void (async () => {
+    for await (const { type } of nc.status()) {
+      if (type === 'disconnect') for (const fail of waiting) fail(new Unavailable('The connection to NATS was lost.'))
+    }
+  })()
+  return (work) => new Promise((resolve, reject) => {
+    waiting.add(reject)
+    void work.then(resolve, reject).finally(() => waiting.delete(reject))
+  })
 }
 
 async function ensureStreams(jsm: JetStreamManager, keeping: Keeping): Promise<void> {

@@ -17,7 +17,7 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
     async put(name, bytes) {
       await store.putBlob({ name }, bytes)
     },
-    get: (name) => whole(store, name),
+    get: (name) => nats.whileConnected(whole(store, name)),
     async has(name) {
       const info = await store.info(name)
       return info !== null && !info.deleted
@@ -61,5 +61,5 @@ async function readAddress(nats: Nats, address: string, limit: number): Promise<
   const info = await store.info(name)
   if (info === null || info.deleted) return null
   if (info.size > limit) throw new Refusal(413, 42005, `${address} has ${info.size} bytes; at most ${limit} are taken.`)
-  return whole(store, name)
+  return nats.whileConnected(whole(store, name))
 }
