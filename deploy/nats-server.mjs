@@ -1,12 +1,13 @@
 // @ts-check
 // A real nats-server for kiln: the one that is here already, or one got for it.
+// Longer than 250 lines: one road with its four ways, each of which must be seen beside the others.
 // Runs before any npm package is installed: node's own modules only.
-import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
-import { basename, delimiter, dirname, join, resolve } from 'node:path';
-import { gunzipSync, inflateRawSync } from 'node:zlib';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { fileInTarGz, fileInZip } from './archives.mjs';
+import { allOnPath, compareVersions, isAtLeast, run, versionIn } from './programs.mjs';
 
 /** What kiln gets when it must get one. */
 export const PINNED_VERSION = '2.14.5';
@@ -183,54 +184,6 @@ function theArchive() {
   return `nats-server-v${PINNED_VERSION}-${target()}.${WINDOWS ? 'zip' : 'tar.gz'}`;
 }
 
-/**
- * The bytes of the one file with this base name. The archive's SHA-256 is known to be right, so it is well-formed.
- * @param {Buffer} archive @param {string} name
- */
-export function fileInTarGz(archive, name) {
-  const tar = gunzipSync(archive);
-  for (let at = 0; at + 512 <= tar.length && tar[at] !== 0; ) {
-    const path = textUntilNul(tar.subarray(at, at + 100));
-    const size = Number.parseInt(textUntilNul(tar.subarray(at + 124, at + 136)), 8);
-    const isFile = [0, 0x30].includes(tar[at + 156] ?? -1);
-    if (isFile && basename(path) === name) return tar.subarray(at + 512, at + 512 + size);
-    at += 512 + Math.ceil(size / 512) * 512;
-  }
-  throw new Error(`the archive holds no ${name}`);
-}
-
-/** @param {Buffer} bytes */
-function textUntilNul(bytes) {
-  return bytes.toString('latin1').replace(/\0.*$/s, '').trim();
-}
-
-/**
- * Likewise for a zip: from the end record through the central directory to the file.
- * @param {Buffer} archive @param {string} name
- */
-export function fileInZip(archive, name) {
-  const end = archive.lastIndexOf('PK\x05\x06', undefined, 'latin1');
-  if (end < 0) throw new Error('the archive is no zip');
-  let at = archive.readUInt32LE(end + 16);
-  for (let left = archive.readUInt16LE(end + 10); left > 0; left--) {
-    const [nameLength, extraLength, noteLength] = [28, 30, 32].map((offset) => archive.readUInt16LE(at + offset));
-    const path = archive.toString('utf8', at + 46, at + 46 + (nameLength ?? 0));
-    if (basename(path) === name) return zipEntryAt(archive, at);
-    at += 46 + (nameLength ?? 0) + (extraLength ?? 0) + (noteLength ?? 0);
-  }
-  throw new Error(`the archive holds no ${name}`);
-}
-
-/** @param {Buffer} archive @param {number} at its record in the central directory */
-function zipEntryAt(archive, at) {
-  const isStored = archive.readUInt16LE(at + 10) === 0;
-  const size = archive.readUInt32LE(at + 20);
-  const local = archive.readUInt32LE(at + 42);
-  const start = local + 30 + archive.readUInt16LE(local + 26) + archive.readUInt16LE(local + 28);
-  const bytes = archive.subarray(start, start + size);
-  return isStored ? bytes : inflateRawSync(bytes);
-}
-
 // ---- from source, and from the system's packages -----------------------------------------------------------------
 
 /** @param {string} source @param {string} bin @param {Environment} env GOPROXY, GOFLAGS and the like stay the machine's */
@@ -328,70 +281,6 @@ async function giveItItsName(path, name) {
     if (!existsSync(name)) throw error;
   });
   return name;
-}
-
-// ---- shared by the files of this folder --------------------------------------------------------------------------
-
-/**
- * Runs a program to its end, with nothing to read. Promises what it printed; when it fails, throws its last words.
- * @param {string} program @param {string[]} args
- * @param {{ env?: Environment, cwd?: string, seconds?: number, shell?: boolean, lastLines?: number }} [options]
- * @returns {Promise<string>}
- */
-export function run(program, args, { seconds = A_BUILD, lastLines = 1, ...options } = {}) {
-  return new Promise((resolve, reject) => {
-    const limits = { timeout: seconds * 1000, maxBuffer: 1 << 28, windowsHide: true };
-    const child = execFile(program, args, { ...options, ...limits }, (error, stdout, stderr) => {
-      if (!error) return resolve(stdout + stderr);
-      const said = lastOf(stderr, lastLines) || lastOf(stdout, lastLines);
-      const reason = error.killed ? `not done within ${seconds} s` : said || error.message;
-      reject(new Error(`${basename(program)}: ${reason}`, { cause: error }));
-    });
-    child.stdin?.on('error', () => {}).end();
-  });
-}
-
-/** @param {string} text @param {number} count */
-function lastOf(text, count) {
-  return text.trimEnd().split('\n').slice(-count).join('\n').trim();
-}
-
-/** All programs of that name that PATH shows, first come first. @param {string} name @param {Environment} env */
-export function allOnPath(name, env) {
-  const path = Object.entries(env).find(([key]) => key.toUpperCase() === 'PATH')?.[1] ?? '';
-  const file = WINDOWS ? `${name}.exe` : name;
-  const candidates = path.split(delimiter).filter(Boolean).map((folder) => resolve(folder, file));
-  return [...new Set(candidates)].filter(isProgram);
-}
-
-/** @param {string} path */
-function isProgram(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
-
-/** @param {string} text @returns {string | null} the first thing in it that looks like a version */
-export function versionIn(text) {
-  return /\d+(\.\d+)+/.exec(text)?.[0] ?? null;
-}
-
-/** Below, at or above zero; a missing part counts as 0: 2.9 is 2.9.0. @param {string} a @param {string} b */
-export function compareVersions(a, b) {
-  const [left, right] = [a, b].map((version) => version.split('.').map(Number));
-  for (let i = 0; i < Math.max(left?.length ?? 0, right?.length ?? 0); i++) {
-    const difference = (left?.[i] ?? 0) - (right?.[i] ?? 0);
-    if (difference !== 0) return difference;
-  }
-  return 0;
-}
-
-/** @param {string} version @param {string} oldest */
-export function isAtLeast(version, oldest) {
-  return compareVersions(version, oldest) >= 0;
 }
 
 /** @param {unknown} thrown @returns {Error} */

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isAtLeast, run } from './nats-server.mjs';
+import { isAtLeast, run } from './programs.mjs';
 
 const OLDEST_NODE = '20.18.1';
 const A_QUARTER_OF_AN_HOUR = 15 * 60;

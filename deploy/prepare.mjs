@@ -3,7 +3,8 @@ import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { npmPackages } from './npm-packages.mjs'
 import { natsServer } from './nats-server.mjs'
-import { python, uvEnvironment } from './python.mjs'
+import { uvEnvironment } from './pip-config.mjs'
+import { python } from './python.mjs'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
 const dataDir = join(root, '.kiln')

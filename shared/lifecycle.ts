@@ -1,4 +1,5 @@
 // The life of a lambda: THE table, the clock that orders observations, and what users read of both. Pure: no port, no time, no randomness.
+// Longer than 250 lines: the table, the clock and what users read are one thought, and are to be found in one place.
 import type { Image } from './builds.ts'
 import type { FactName, Heard } from './events.ts'
 import type { LambdaRecord } from './records.ts'

@@ -1,4 +1,5 @@
 // Zips: read with suspicion, written the same way every time. The only file that knows adm-zip.
+// Longer than 250 lines: reading a zip safely and every rule that it is held to belong together.
 //
 // adm-zip writes. It does not read: it throws at the first of many faults, shows neither overlaps nor local names, makes
 // every parent folder of every name, and computes checksums on the event loop. A zip from a stranger is judged by its raw

@@ -1,3 +1,4 @@
+// Longer than 250 lines: the scripts of one folder, each with its roads.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createHash } from 'node:crypto';
@@ -11,11 +12,12 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import AdmZip from 'adm-zip';
 import { pack } from 'tar-stream';
-import {
-  CHECKSUMS, PINNED_VERSION, compareVersions, fileInTarGz, fileInZip, isAtLeast, natsServer, run, versionIn,
-} from '../deploy/nats-server.mjs';
+import { CHECKSUMS, PINNED_VERSION, natsServer } from '../deploy/nats-server.mjs';
+import { fileInTarGz, fileInZip } from '../deploy/archives.mjs';
+import { compareVersions, isAtLeast, run, versionIn } from '../deploy/programs.mjs';
 import { npmPackages } from '../deploy/npm-packages.mjs';
-import { PINNED_UV, fromPipConfig, python, uvEnvironment } from '../deploy/python.mjs';
+import { fromPipConfig, uvEnvironment } from '../deploy/pip-config.mjs';
+import { PINNED_UV, python } from '../deploy/python.mjs';
 
 // Programs are small shell scripts in a folder that is the whole PATH: real processes, and nothing of this machine.
 interface Bench {

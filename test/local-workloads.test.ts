@@ -1,3 +1,4 @@
+// Longer than 250 lines: what only this platform promises of its lambdas is read as one list.
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
@@ -141,8 +142,9 @@ test('a killed kiln leaves no lambda running, and the next one removes its confi
   const { pid, port } = JSON.parse(String(said)) as { pid: number; port: number }
   assert.is((await identify(pid))?.pid, pid)
   const hungUp = once(connect(port, '127.0.0.1').on('error', () => undefined), 'close')
+  const ended = once(kiln, 'exit')
   kiln.kill('SIGKILL')
-  await hungUp
+  await Promise.all([ended, hungUp])
   assert.ok((await readdir(on.folder)).some((name) => name.startsWith('.config-')))
   await localWorkloads({ folder: on.folder, processes: processes(on.folder), logs: on.logs, log: silentLog, inherited: {} }).close()
   assert.not((await readdir(on.folder)).some((name) => name.startsWith('.config-')))

@@ -1,3 +1,4 @@
+// Longer than 250 lines: every adapter of one server, each short.
 import { connect, StringCodec } from 'nats'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'

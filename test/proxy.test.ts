@@ -1,3 +1,4 @@
+// Longer than 250 lines: one road, with everything that can go wrong on it.
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { Agent, createServer, request, type IncomingHttpHeaders, type IncomingMessage, type RequestListener, type RequestOptions, type Server } from 'node:http'

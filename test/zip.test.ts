@@ -1,3 +1,4 @@
+// Longer than 250 lines: a case for each rule.
 import { crc32, deflateRawSync } from 'node:zlib'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'

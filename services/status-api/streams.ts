@@ -56,7 +56,7 @@ function tailIn(c: Context<HttpEnv>): number | null {
   return Number(given)
 }
 
-/** Each pod's newest run, or with `previous` the one before. */
+/** All runs that are kept, or with `previous` only the one before each pod's newest. */
 function onlyRun(entries: LogEntry[], previous: boolean): LogEntry[] {
   if (!previous) return entries
   const newest = new Map<string, number>()

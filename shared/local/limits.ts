@@ -28,7 +28,7 @@ export const memoryLimitOf = ({ resources }: DeployParameters): string | null =>
 export function limited(prlimit: string | null, deploy: DeployParameters, command: string[]): string[] {
   if (prlimit === null) return command
   const memory = memoryLimitOf(deploy)
-  return command
+  return [prlimit, ...(memory === null ? [] : [`--data=${bytesOf(memory)}`]), `--nofile=${Math.min(openFiles, mostOpenFiles())}`, '--', ...command]
 }
 
 /** Nobody may raise a limit above its hard one. */

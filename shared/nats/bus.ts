@@ -118,7 +118,8 @@ function readable(message: JsMsg): ReturnType<typeof heardOf> | Error {
 }
 
 function commandOf(message: JsMsg): Command | Unreadable {
-  const [, , account = 'unknown', verb = ''] = message.subject.split('.')
+  const [, , account = 'unknown', ...rest] = message.subject.split('.')
+  const verb = rest.join('.')
   const cause = message.headers?.get('ce-id') || `COMMANDS:${message.info.streamSequence}:${message.info.timestampNanos}`
   const id = message.headers?.get('ce-subject') || 'unknown'
   const of = { account, cause, id: /^[0-9a-fA-F-]{36}$/.test(id) ? id.toLowerCase() : 'unknown' }
