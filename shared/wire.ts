@@ -59,6 +59,7 @@ export async function wire(config: Config, natsUrl: string, machine: Machine, lo
     async close() {
       await Promise.all([builds.close(), workloads.close(), made.close()])
       await nats.nc.drain().catch(() => undefined)
+      await nats.nc.close()
     },
   }
 }

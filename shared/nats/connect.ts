@@ -40,16 +40,21 @@ export async function connectNats(url: string, options: { name: string; replicas
   return { nc, js, jsm, address: url, whileConnected: failingWhenLost(nc) }
 }
 
+/** For an object as large as they may be, over a slow network. */
+const patienceMs = 60_000
+
 function failingWhenLost(nc: NatsConnection): Nats['whileConnected'] {
   const waiting = new Set<(error: Error) => void>()
   void (async () => {
     for await (const { type } of nc.status()) {
-      if (type === 'disconnect') for (const fail of waiting) fail(new Unavailable('The connection to NATS was lost.'))
+      // On the way back, too: what was asked while it was away may have been half heard.
+      if (type === 'disconnect' || type === 'reconnect') for (const fail of waiting) fail(new Unavailable('The connection to NATS was lost.'))
     }
   })()
   return (work) => new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Unavailable('NATS did not answer in time.')), patienceMs)
     waiting.add(reject)
-    void work.then(resolve, reject).finally(() => waiting.delete(reject))
+    void work.then(resolve, reject).finally(() => { clearTimeout(timer); waiting.delete(reject) })
   })
 }
 

@@ -15,11 +15,11 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
   return withTrouble<Objects>({
     knows: (name) => names.has(name),
     async put(name, bytes) {
-      await store.putBlob({ name }, bytes)
+      await nats.whileConnected(store.putBlob({ name }, bytes))
     },
     get: (name) => nats.whileConnected(whole(store, name)),
     async has(name) {
-      const info = await store.info(name)
+      const info = await nats.whileConnected(store.info(name))
       return info !== null && !info.deleted
     },
     async remove(name) {

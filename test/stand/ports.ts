@@ -29,6 +29,6 @@ export async function standPorts(url: string, platform: { builds: StandBuilds; w
     ...platform, complaints, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), logs: natsLogs(nats, log), metrics: metrics({ processFigures: false }),
     objects: await natsObjects(nats, 'kiln', keeping), records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
-    close: async () => { await nats.nc.drain().catch(() => undefined) },
+    close: async () => { await nats.nc.drain().catch(() => undefined); await nats.nc.close() },
   }
 }
