@@ -94,6 +94,8 @@ async function pull(nats: Nats, stream: string, name: string, limit: number, log
 
 async function hold(message: JsMsg, log: Log, handle: (message: JsMsg) => Promise<Settlement>): Promise<void> {
   const heartbeat = setInterval(() => message.working(), heartbeatMs)
+  // A connection that is closed keeps no process alive for a handler that will never be heard.
+  heartbeat.unref()
   try {
     const settlement = await handle(message)
     if (settlement === 'settled') message.ack()
