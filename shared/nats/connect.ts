@@ -8,7 +8,7 @@ export interface Nats {
   jsm: JetStreamManager
   address: string
   /** The same promise, which fails as Unavailable when the connection is lost: what waits for messages of a consumer that the server forgot would wait for ever. */
-  whileConnected<T>(work: Promise<T>): Promise<T>
+  whileConnected<T>(work: Promise<T>, limitMs?: number): Promise<T>
 }
 
 const days = (n: number): number => nanos(n * 24 * 60 * 60 * 1_000)
@@ -51,8 +51,8 @@ function failingWhenLost(nc: NatsConnection): Nats['whileConnected'] {
       if (type === 'disconnect' || type === 'reconnect') for (const fail of waiting) fail(new Unavailable('The connection to NATS was lost.'))
     }
   })()
-  return (work) => new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Unavailable('NATS did not answer in time.')), patienceMs)
+  return (work, limitMs = patienceMs) => new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Unavailable('NATS did not answer in time.')), limitMs)
     waiting.add(reject)
     void work.then(resolve, reject).finally(() => { clearTimeout(timer); waiting.delete(reject) })
   })

@@ -17,7 +17,7 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
     async put(name, bytes) {
       await nats.whileConnected(store.putBlob({ name }, bytes))
     },
-    get: (name) => nats.whileConnected(whole(store, name)),
+    get: (name) => whole(nats, store, name),
     async has(name) {
       const info = await nats.whileConnected(store.info(name))
       return info !== null && !info.deleted
@@ -34,6 +34,9 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
   })
 }
 
+const readingMs = 5_000
+const slowestBytesPerMs = 4_096
+
 /** The names of all objects, as the bucket's own stream tells them. */
 async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string>> {
   const names = new Set<string>()
@@ -45,8 +48,11 @@ async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string
   return names
 }
 
-async function whole(store: ObjectStore, name: string): Promise<Buffer | null> {
-  const blob = await store.getBlob(name)
+/** Reading goes on for ever when the server restarts at a bad moment: it gets the time that its size needs, and is tried again by whoever asked. */
+async function whole(nats: Nats, store: ObjectStore, name: string): Promise<Buffer | null> {
+  const info = await nats.whileConnected(store.info(name))
+  if (info === null || info.deleted) return null
+  const blob = await nats.whileConnected(store.getBlob(name), readingMs + info.size / slowestBytesPerMs)
   return blob === null ? null : Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength)
 }
 
@@ -61,5 +67,5 @@ async function readAddress(nats: Nats, address: string, limit: number): Promise<
   const info = await store.info(name)
   if (info === null || info.deleted) return null
   if (info.size > limit) throw new Refusal(413, 42005, `${address} has ${info.size} bytes; at most ${limit} are taken.`)
-  return nats.whileConnected(whole(store, name))
+  return whole(nats, store, name)
 }
