@@ -1,5 +1,5 @@
 // Objects, on JetStream Object Store.
-import { StorageType, type ObjectStore } from 'nats'
+import { StorageType, type ObjectInfo, type ObjectStore } from 'nats'
 import { Refusal } from '../trouble.ts'
 import type { Objects } from '../objects.ts'
 import type { Nats } from './connect.ts'
@@ -20,7 +20,7 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
     get: (name) => whole(nats, store, name),
     async has(name) {
       const info = await nats.whileConnected(store.info(name))
-      return info !== null && !info.deleted
+      return info !== null && !info.deleted && (await isWhole(nats, bucket, info))
     },
     async remove(name) {
       const info = await store.info(name)
@@ -37,6 +37,13 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
 const readingMs = 5_000
 const slowestBytesPerMs = 4_096
 
+/** A put that failed half-way can leave a name whose content is gone: such an object is not there. */
+async function isWhole({ jsm }: Nats, bucket: string, { nuid, chunks }: ObjectInfo): Promise<boolean> {
+  const subject = `$O.${bucket}.C.${nuid}`
+  const { state } = await jsm.streams.info(`OBJ_${bucket}`, { subjects_filter: subject })
+  return (state.subjects?.[subject] ?? 0) === chunks
+}
+
 /** The names of all objects, as the bucket's own stream tells them. */
 async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string>> {
   const names = new Set<string>()
@@ -51,7 +58,7 @@ async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string
 /** Reading goes on for ever when the server restarts at a bad moment: it gets the time that its size needs, and is tried again by whoever asked. */
 async function whole(nats: Nats, store: ObjectStore, name: string): Promise<Buffer | null> {
   const info = await nats.whileConnected(store.info(name))
-  if (info === null || info.deleted) return null
+  if (info === null || info.deleted || !(await isWhole(nats, info.bucket, info))) return null
   const blob = await nats.whileConnected(store.getBlob(name), readingMs + info.size / slowestBytesPerMs)
   return blob === null ? null : Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength)
 }
