@@ -7,7 +7,7 @@ import { problem, problemResponse, requestIdOf, sendProblem, withManners, type H
 import type { Ports } from '../../shared/ports.ts'
 import { docsPages } from './docs.ts'
 import type { Places } from './places.ts'
-import type { Proxy } from './proxy.ts'
+import type { Place, Proxy } from './proxy.ts'
 import type { AccountOf } from './tokens.ts'
 
 type Handler = (request: Request) => Response | Promise<Response>
@@ -114,11 +114,16 @@ async function invoke(parts: GatewayParts, req: IncomingMessage, res: ServerResp
   const caller = parts.accountOf(req.headers.authorization)
   if (caller === null) return sendProblem(res, problem(401, tokenNeeded, requestId), challenge(401))
   const id = match[1]!.toLowerCase()
-  const first = parts.places.find(caller, id)
-  // A lambda of this very moment may not have reached this table yet.
-  if (!first.running && first.status === 404) await parts.places.caughtUp().catch(() => undefined)
+  // A lambda, or a fact of it, of this very moment may not have reached this table yet: who heard it first is not sent away for that.
+  const isAbsent = (): boolean => { const place = parts.places.find(caller, id); return !place.running && place.status !== 409 }
+  if (isAbsent()) await parts.places.caughtUp().catch(() => undefined)
+  if (isAbsent() && isOnItsWay(parts.places.find(caller, id))) await new Promise((resolve) => setTimeout(resolve, settlingMs))
   await parts.proxy.carry(req, res, { place: () => parts.places.find(caller, id), path: (match[2] ?? '/') + (match[3] ?? ''), requestId })
 }
+
+/** What a fact needs at most, on a busy machine, from its statement to this table. */
+const settlingMs = 250
+const isOnItsWay = (place: Place): boolean => !place.running && place.status === 503
 
 const parserErrors: Record<string, { status: number; detail: string }> = {
   HPE_HEADER_OVERFLOW: { status: 431, detail: `The request line and headers have more than ${maxHeaderBytes} bytes.` },
