@@ -232,6 +232,15 @@ objects('absence is null, and removing what is not there is fine', async () => {
   await ports.objects.remove('gone')
   assert.is(await ports.objects.get('gone'), null)
 })
+objects('a name whose content is gone is not there, until it is put again', async () => {
+  await ports.objects.put('hollow', Buffer.from('content'))
+  const nc = await connect({ servers: nats.url })
+  await (await nc.jetstreamManager()).streams.purge('OBJ_kiln', { filter: '$O.kiln.C.>' })
+  await nc.close()
+  assert.equal([await ports.objects.has('hollow'), await ports.objects.get('hollow')], [false, null])
+  await ports.objects.put('hollow', Buffer.from('content'))
+  assert.is(String(await ports.objects.get('hollow')), 'content')
+})
 objects('a list holds what begins so', async () => {
   await ports.objects.put('list/a', Buffer.from('1'))
   await ports.objects.put('list/b', Buffer.from('22'))
