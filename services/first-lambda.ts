@@ -13,6 +13,7 @@ const sentences: Record<string, string> = {
   'lambda.accepted': 'the zip is good, and stored',
   'context.packaged': 'supplemented with the runtime and a Dockerfile',
   'image.started': 'the image is being made',
+  'image.pending': 'the build waits for a place to run',
   'image.built': 'the image is made',
   'workload.applied': 'the platform was asked to run it',
   'workload.waiting': 'its process starts',

@@ -1,6 +1,6 @@
 // Configuration: the environment, read once, as one frozen object; every complaint in one message. The only reader of the environment besides the scripts in deploy/.
 import { resolve } from 'node:path'
-import { bytesOf } from './parameters.ts'
+import { bytesOf, namespace } from './parameters.ts'
 import { levels, type Level } from './log.ts'
 
 export interface Setting {
@@ -18,8 +18,25 @@ export const settings: Setting[] = [
   { name: 'NATS_URL', default: null, means: 'addresses of NATS, comma-separated; absent: `npm start` starts a nats-server of its own' },
   { name: 'NATS_PORT', default: '4222', means: 'port of that own nats-server; a free one when it is taken' },
   { name: 'STREAM_REPLICAS', default: '1', means: 'NATS servers that hold each stream and bucket' },
-  { name: 'OBJECTS', default: 'nats://kiln', means: 'where archives and contexts are kept: `nats://<bucket>`' },
-  { name: 'PLATFORM', default: 'local', means: 'what builds and runs lambdas: `local`, virtual environments and processes of this machine' },
+  { name: 'OBJECTS', default: 'nats://kiln', means: 'where archives and contexts are kept: `nats://<bucket>` or `s3://<bucket>`' },
+  { name: 'S3_ENDPOINT', default: null, means: 'address of the S3; absent: Amazon\'s' },
+  { name: 'AWS_REGION', default: 'us-east-1', means: 'region of the S3' },
+  { name: 'AWS_ACCESS_KEY_ID', default: null, means: 'who reads and writes the S3; absent: as the AWS SDK finds it (a role of the machine)' },
+  { name: 'AWS_SECRET_ACCESS_KEY', default: null, means: 'its secret' },
+  { name: 'AWS_SESSION_TOKEN', default: null, means: 'its session token, if it has one' },
+  { name: 'PLATFORM', default: 'local', means: 'what builds and runs lambdas: `local`, virtual environments and processes of this machine; `kubernetes`, kaniko pods and Deployments' },
+  { name: 'LAMBDA_REGISTRY', default: null, means: 'registry, and path in it, that images are pushed to and run from, e.g. `registry.example/team`' },
+  { name: 'LAMBDA_INSECURE_REGISTRIES', default: null, means: 'registries that are reached by http or show a certificate that nobody vouches for, comma-separated' },
+  { name: 'REGISTRY_AUTH_FILE', default: null, means: 'file with the registry\'s credentials for kiln itself, as Docker\'s `config.json`' },
+  { name: 'LAMBDA_REGISTRY_SECRET', default: null, means: 'Secret (`kubernetes.io/dockerconfigjson`) in each namespace of lambdas: build pods push with it, lambdas are pulled with it' },
+  { name: 'S3_SECRET', default: null, means: 'Secret in each namespace of lambdas with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, which build pods read contexts with' },
+  { name: 'LAMBDA_NAMESPACES', default: 'default', means: 'namespaces in which lambdas may live, comma-separated' },
+  { name: 'INSTALLATION', default: 'kiln', means: 'tells this kiln\'s objects from another\'s in the same cluster' },
+  { name: 'KUBECONFIG', default: null, means: 'file that says how to reach the cluster; absent: the cluster that kiln runs in' },
+  { name: 'KANIKO_IMAGE', default: 'martizih/kaniko:v1.25.6', means: 'image of kaniko\'s executor' },
+  { name: 'KANIKO_CACHE_REPOSITORY', default: null, means: 'repository for kaniko\'s layer cache; absent: no cache' },
+  { name: 'BUILD_LIMITS', default: null, means: 'what a build pod may use, e.g. `cpu=2,memory=4Gi`' },
+  { name: 'SCHEDULE_TIMEOUT', default: '300', means: 'seconds that a build pod may wait for a node' },
   { name: 'LAMBDA_BASE_IMAGE', default: 'lpa-lambda-base:latest', means: 'base image of lambdas that name none (it does not matter on the local platform)' },
   { name: 'TOKENS', default: null, means: '`account=token` pairs, comma-separated: callers need `Authorization: Bearer <token>`; absent: everyone is account `default`' },
   { name: 'MAX_ARCHIVE_BYTES', default: '64Mi', means: 'largest archive that is taken' },
@@ -32,6 +49,7 @@ export const settings: Setting[] = [
   { name: 'LOG_LEVEL', default: 'info', means: '`debug`, `info`, `warn` or `error`' },
   { name: 'INGEST_URL', default: null, means: 'ingest, when the gateway runs in a process of its own' },
   { name: 'STATUS_API_URL', default: null, means: 'status-api, likewise' },
+  { name: 'RUNTIME_PYTHON', default: null, means: 'Python that has the runtime\'s packages already; absent: kiln makes such an environment' },
   { name: 'KILN_PYTHON', default: null, means: 'Python >= 3.11 to use; absent: the newest on PATH' },
 ]
 
@@ -42,10 +60,13 @@ export interface Config {
   natsUrl: string | null
   natsPort: number
   streamReplicas: number
-  objects: { kind: 'nats'; bucket: string }
-  platform: 'local'
+  objects: { kind: 'nats' | 's3'; bucket: string }
+  s3: S3Config
+  platform: 'local' | 'kubernetes'
+  /** null unless the platform is Kubernetes. */
+  kubernetes: KubernetesConfig | null
   /** What the platform can do for a lambda; ingest refuses the rest. */
-  can: { runDockerCommands: boolean; readSecrets: boolean }
+  can: Capabilities
   baseImage: string
   /** token -> account; empty: no tokens are asked for. */
   tokens: ReadonlyMap<string, string>
@@ -59,6 +80,36 @@ export interface Config {
   logLevel: Level
   ingestUrl: string | null
   statusApiUrl: string | null
+  runtimePython: string | null
+}
+
+export interface S3Config {
+  endpoint: string | null
+  region: string
+  /** null: as the AWS SDK finds them. */
+  credentials: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | null
+}
+
+export interface KubernetesConfig {
+  kubeconfig: string | null
+  namespaces: string[]
+  installation: string
+  registry: string
+  insecureRegistries: string[]
+  registryAuthFile: string | null
+  registrySecret: string | null
+  s3Secret: string | null
+  kanikoImage: string
+  cacheRepository: string | null
+  buildLimits: Record<string, string>
+  scheduleTimeoutMs: number
+}
+
+export interface Capabilities {
+  runDockerCommands: boolean
+  readSecrets: boolean
+  /** null: any, since they are names only. */
+  namespaces: string[] | null
 }
 
 /** Throws one Error that lists everything that is wrong. */
@@ -79,21 +130,60 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     if (!allowed.includes(value)) complaints.push(`${name} is "${value}"; it must be one of ${allowed.join(', ')}`)
     return value
   }
-  const bucket = /^nats:\/\/([A-Za-z0-9_-]+)$/.exec(text('OBJECTS')!)?.[1]
-  if (!bucket) complaints.push(`OBJECTS is "${text('OBJECTS')}"; it must be nats://<bucket>`)
+  const [, kind, bucket] = /^(nats|s3):\/\/([A-Za-z0-9._-]+)$/.exec(text('OBJECTS')!) ?? []
+  if (!bucket) complaints.push(`OBJECTS is "${text('OBJECTS')}"; it must be nats://<bucket> or s3://<bucket>`)
+  const platform = oneOf('PLATFORM', ['local', 'kubernetes'] as const)
+  const kubernetes = platform === 'kubernetes' ? kubernetesIn(text, seconds, complaints) : null
+  if (kubernetes && kind === 'nats') complaints.push('OBJECTS must be s3://<bucket> with PLATFORM=kubernetes: build pods read contexts from there')
 
   const config: Config = {
     host: text('HOST')!, port: number('PORT', 0, 65_535), dataDir: resolve(text('DATA_DIR')!),
     natsUrl: text('NATS_URL'), natsPort: number('NATS_PORT', 1, 65_535), streamReplicas: number('STREAM_REPLICAS', 1, 5),
-    objects: { kind: 'nats', bucket: bucket ?? '' }, platform: oneOf('PLATFORM', ['local'] as const),
-    can: { runDockerCommands: false, readSecrets: false },
+    objects: { kind: kind as 'nats' | 's3', bucket: bucket ?? '' }, s3: s3In(text, complaints), platform, kubernetes,
+    can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null },
     baseImage: text('LAMBDA_BASE_IMAGE')!, tokens: tokensIn(text('TOKENS'), complaints),
     maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
     buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000), buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
     proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'),
+    runtimePython: text('RUNTIME_PYTHON'),
   }
   if (complaints.length > 0) throw new Error(`kiln cannot start with these settings:\n${complaints.map((c) => `  - ${c}`).join('\n')}`)
   return Object.freeze(config)
+}
+
+type Text = (name: string) => string | null
+
+const listIn = (given: string | null): string[] => (given ?? '').split(',').map((one) => one.trim()).filter(Boolean)
+
+function s3In(text: Text, complaints: string[]): S3Config {
+  const [endpoint, accessKeyId, secretAccessKey, sessionToken] = [text('S3_ENDPOINT'), text('AWS_ACCESS_KEY_ID'), text('AWS_SECRET_ACCESS_KEY'), text('AWS_SESSION_TOKEN')]
+  if (endpoint !== null && !/^https?:\/\/[^/]+\/?$/.test(endpoint)) complaints.push(`S3_ENDPOINT is "${endpoint}"; it must be http(s)://<host>[:<port>]`)
+  if ((accessKeyId === null) !== (secretAccessKey === null)) complaints.push('AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY must be given together')
+  const credentials = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey, ...(sessionToken && { sessionToken }) } : null
+  return { endpoint, region: text('AWS_REGION')!, credentials }
+}
+
+function kubernetesIn(text: Text, seconds: (name: string) => number, complaints: string[]): KubernetesConfig {
+  const registry = text('LAMBDA_REGISTRY')
+  if (!registry || !/^[a-zA-Z0-9.-]+(:\d+)?(\/[a-z0-9._/-]+)?$/.test(registry)) complaints.push(`LAMBDA_REGISTRY is "${registry ?? ''}"; with PLATFORM=kubernetes it must be a registry such as registry.example:5000/team`)
+  const namespaces = listIn(text('LAMBDA_NAMESPACES'))
+  for (const name of namespaces) if (!namespace.safeParse(name).success) complaints.push(`LAMBDA_NAMESPACES names "${name}", which no namespace of lambdas can be called`)
+  if (namespaces.length === 0) complaints.push('LAMBDA_NAMESPACES must name at least one namespace')
+  const installation = text('INSTALLATION')!
+  if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(installation)) complaints.push(`INSTALLATION is "${installation}"; it must be of lower-case letters, digits and -`)
+  return {
+    kubeconfig: text('KUBECONFIG'), namespaces, installation, registry: registry ?? '', insecureRegistries: listIn(text('LAMBDA_INSECURE_REGISTRIES')),
+    registryAuthFile: text('REGISTRY_AUTH_FILE'), registrySecret: text('LAMBDA_REGISTRY_SECRET'), s3Secret: text('S3_SECRET'),
+    kanikoImage: text('KANIKO_IMAGE')!, cacheRepository: text('KANIKO_CACHE_REPOSITORY'), buildLimits: limitsIn(text('BUILD_LIMITS'), complaints),
+    scheduleTimeoutMs: seconds('SCHEDULE_TIMEOUT'),
+  }
+}
+
+function limitsIn(given: string | null, complaints: string[]): Record<string, string> {
+  const limits = Object.fromEntries(listIn(given).map((pair) => pair.split('=', 2) as [string, string]))
+  const isGood = Object.entries(limits).every(([name, amount]) => /^(cpu|memory|ephemeral-storage)$/.test(name) && /^\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?$/.test(amount ?? ''))
+  if (!isGood) complaints.push(`BUILD_LIMITS is "${given}"; it must be amounts such as cpu=2,memory=4Gi`)
+  return isGood ? limits : {}
 }
 
 function tokensIn(given: string | null, complaints: string[]): Map<string, string> {

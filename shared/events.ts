@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { Finding } from './finding.ts'
 import type { Failure } from './trouble.ts'
-import type { Image } from './builds.ts'
+import type { Image, Kept } from './builds.ts'
 import type { Observation } from './workloads.ts'
 
 type Observed = Pick<Observation, 'reason' | 'message' | 'pods' | 'endpoints' | 'log'>
@@ -17,9 +17,13 @@ export interface Facts {
   'lambda.enabled': { image: Image | null }
   'lambda.cancelled': Record<string, never>
   'lambda.deleted': Record<string, never>
+  /** What a deletion removed, and what the platform would not remove. */
+  'lambda.cleaned': { archives: number; contexts: number; images: number; kept: Kept[] }
   'context.packaged': { context: { name: string; digest: string; bytes: number }; files: number }
   'context.refused': Failure
   'image.started': { context: string; attempt: number }
+  /** It waits for what it needs, such as a node; the platform's own words. */
+  'image.pending': { context: string; attempt: number; reason: string; message: string }
   'image.built': { image: Image; context: string; reused: boolean; seconds: number }
   'image.failed': Failure
   'workload.applied': { image: Image; pod_count: number }

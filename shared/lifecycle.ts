@@ -17,8 +17,9 @@ const inFlight = { ...switched, 'lambda.cancelled': 'cancelled' } as const
 
 export const lifecycle = {
   accepted: { 'context.packaged': 'packaged', 'context.refused': 'failed', 'workload.applied': 'deploying', ...inFlight },
-  packaged: { 'image.started': 'building', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
-  building: { 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  packaged: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  building: { 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  unscheduled: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
   built: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...inFlight },
   disabled: { 'lambda.enabled': 'enabled', 'lambda.deleted': 'deleted' },
   enabled: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...switched },
@@ -42,7 +43,9 @@ export const isEnd = (state: State): boolean => state === 'failed' || state === 
 /** Something is on its way that `cancel` can stop. */
 export const isInFlight = (state: State): boolean => 'lambda.cancelled' in lifecycle[state]
 
-const rank = (state: State): number => (isObserved(state) ? states.indexOf('pending') : state === 'cancelled' ? states.indexOf('failed') : states.indexOf(state))
+/** States that may follow each other freely, and the two ends, share a rank. */
+const rank = (state: State): number =>
+  states.indexOf(isObserved(state) ? 'pending' : state === 'cancelled' ? 'failed' : state === 'unscheduled' ? 'building' : state)
 
 /** Where a fact leads, the same from every state; null: it does not move a version (`lambda.rejected`). */
 export const leadsTo: Readonly<Partial<Record<FactName, State>>> = Object.freeze({
@@ -92,6 +95,8 @@ export interface VersionLife extends Reading {
   context: string | null
   /** Sequence of `context.packaged`: builds wait in this order. 0: not packaged. */
   queued: number
+  /** Why its build cannot begin yet, in the platform's words. */
+  held: { reason: string; message: string; seq: number } | null
   sight: Sight | null
   /** It has been seen running. */
   ran: boolean
@@ -121,7 +126,7 @@ export interface Life {
 /** How many versions a life remembers in full. */
 const keptVersions = 20
 
-const unlived: VersionLife = { state: 'accepted', epoch: -1, seq: 0, since: '', failure: null, image: null, context: null, queued: 0, sight: null, ran: false }
+const unlived: VersionLife = { state: 'accepted', epoch: -1, seq: 0, since: '', failure: null, image: null, context: null, queued: 0, held: null, sight: null, ran: false }
 
 export function fold(life: Life | null, heard: Heard): Life {
   const before = life ?? { id: heard.id, account: heard.account, version: 0, epoch: 0, seq: 0, versions: {}, timeline: [] }
@@ -154,6 +159,7 @@ function foldVersion(v: VersionLife, heard: Heard, to: State): VersionLife {
 /** What a fact teaches besides the state; each part only if it is later than what is known of that part. */
 function learned(v: VersionLife, heard: Heard): Partial<VersionLife> {
   if (isFact(heard, 'context.packaged')) return { context: heard.data.context.digest, queued: heard.seq }
+  if (isFact(heard, 'image.pending')) return v.held && v.held.seq > heard.seq ? {} : { held: { reason: heard.data.reason, message: heard.data.message, seq: heard.seq } }
   if (isFact(heard, 'image.built')) return { image: heard.data.image, context: heard.data.context }
   if (isFact(heard, 'lambda.accepted') || isFact(heard, 'lambda.enabled')) return heard.data.image ? { image: v.image ?? heard.data.image } : {}
   if (isFact(heard, 'workload.applied')) return { image: v.image ?? heard.data.image }
@@ -233,7 +239,7 @@ export function imageStatus(record: LambdaRecord, life: Life | null): ImageStatu
   if (v?.image) return 'completed'
   if (record.cancelled.includes(record.version) || v?.state === 'cancelled') return 'not_found'
   if (v?.failure) return 'error'
-  return v?.state === 'packaged' ? 'pending' : 'in_progress'
+  return v?.state === 'packaged' || v?.state === 'unscheduled' ? 'pending' : 'in_progress'
 }
 
 /** Which version should run: the newest if it can, else the one that served last; null: none, or not yet. */

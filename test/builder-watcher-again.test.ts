@@ -65,4 +65,26 @@ test('the build of a replica that died is taken over by another', async () => {
   dead.open({ built: false, again: false, failure: { cause: 'cancelled', reason: 'Dead', message: 'Dead.' } })
 })
 
+test('a build that waits for a place says so in the platform\'s words, and that it goes on', async () => {
+  await start()
+  ports.builds.decide(async (build, { waits }) => {
+    waits({ reason: 'Unschedulable', message: '0/1 nodes are available.' })
+    waits(null)
+    return { built: true, image: imageOf(build) }
+  })
+  const record = await wanted('patient')
+  await fact(ports, record.id, 'image.built')
+  const told = (await ports.bus.history(record.id, 0, 100)).filter((one) => one.fact.startsWith('image.'))
+  assert.equal(told.map((one) => one.fact), ['image.started', 'image.pending', 'image.started', 'image.built'])
+  assert.equal(told[1]!.data, { context: packaged('patient').context.digest, attempt: 1, reason: 'Unschedulable', message: '0/1 nodes are available.' })
+})
+
+test('what an earlier kiln left running for a version that nobody wants is ended', async () => {
+  const record = await wanted('unwanted', { cancelled: [1] })
+  const later = await wanted('wanted')
+  await start(1)
+  await fact(ports, later.id, 'image.built')
+  assert.equal(ports.builds.abandoned.map(({ id, version }) => ({ id, version })), [{ id: record.id, version: 1 }])
+})
+
 test.run()

@@ -47,7 +47,7 @@ function held(): { ends: Map<string, (end: BuildEnd) => void>; aborted: Set<stri
   const ends = new Map<string, (end: BuildEnd) => void>()
   const aborted = new Set<string>()
   const waiting: Array<{ n: number; open: () => void }> = []
-  ports.builds.decide((build, signal) => new Promise((resolve) => {
+  ports.builds.decide((build, { signal }) => new Promise((resolve) => {
     ends.set(build.context.digest, resolve)
     signal.addEventListener('abort', () => aborted.add(build.context.digest))
     for (const one of waiting) if (ends.size >= one.n) one.open()
@@ -137,7 +137,7 @@ test('an old version that is heard again does not hide the build of the new one 
   await start(2)
   const begun = gate()
   const ended = gate()
-  ports.builds.decide(async (build, signal) => {
+  ports.builds.decide(async (build, { signal }) => {
     if (build.version === 1) return { built: false, again: true, failure: { cause: 'registry', reason: 'Down', message: 'Down.' } }
     begun.open()
     signal.addEventListener('abort', () => ended.open())

@@ -15,7 +15,7 @@ const sight = (endpoints: string[]) => ({ reason: 'Running', message: 'It runs.'
 const payload = {
   'lambda.accepted': { archive: { digest: 'a', bytes: 1 }, name: 'x', image: null }, 'lambda.enabled': { image: null },
   'context.packaged': { context: { name: 'c', digest: 'ctx', bytes: 1 }, files: 1 }, 'context.refused': { ...failure, stage: 'packager' },
-  'image.started': { context: 'ctx', attempt: 1 }, 'image.built': { image, context: 'ctx', reused: false, seconds: 1 }, 'image.failed': failure,
+  'image.started': { context: 'ctx', attempt: 1 }, 'image.pending': { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'No node.' }, 'image.built': { image, context: 'ctx', reused: false, seconds: 1 }, 'image.failed': failure,
   'workload.applied': { image, pod_count: 1 }, 'workload.failed': { ...failure, stage: 'deployer' }, 'workload.running': sight(['http://127.0.0.1:1']),
   'workload.pending': sight([]), 'workload.waiting': sight([]), 'workload.terminated': sight([]),
 } as Partial<Facts>
@@ -56,8 +56,8 @@ for (const state of states) {
 table('a fact leads to the same state wherever it is heard', () => {
   for (const row of Object.values(lifecycle)) for (const [fact, to] of Object.entries(row)) assert.is(leadsTo[fact as FactName], to)
 })
-table('no row leads back, but for what the platform shows and for the switch', () => {
-  const free = ['pending', 'waiting', 'running', 'terminated', 'disabled', 'enabled']
+table('no row leads back, but for what the platform shows, a build that waits, and the switch', () => {
+  const free = ['building', 'unscheduled', 'pending', 'waiting', 'running', 'terminated', 'disabled', 'enabled']
   for (const [state, row] of Object.entries(lifecycle)) {
     for (const to of Object.values(row)) assert.ok(free.includes(to) || states.indexOf(to) > states.indexOf(state as State), `${state} -> ${to}`)
   }
@@ -94,6 +94,14 @@ folding('every order of a switch off and on ends alike', () => {
   const straight = foldAll(facts)
   assert.is(straight.versions[1]!.state, 'running')
   for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
+})
+folding('every order of a build that waits for a place ends alike, and the last of waiting and going on is right', () => {
+  seq = 0
+  const facts = [heard('context.packaged'), heard('image.started'), heard('image.pending'), heard('image.started'), heard('image.pending', { data: { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'Still no node.' } })]
+  const straight = foldAll(facts)
+  assert.equal([straight.versions[1]!.state, straight.versions[1]!.held?.message, imageStatus(record(), straight)], ['unscheduled', 'Still no node.', 'pending'])
+  for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
+  assert.is(imageStatus(record(), foldAll([...facts, heard('image.started')])), 'in_progress')
 })
 folding('repeated facts change nothing', () => {
   const facts = road.map((fact) => heard(fact))

@@ -149,9 +149,25 @@ test('an environment is removed with the last image that needs it', async ({ on 
   ;(await calls.called(own)).write('.')
   for (const context of contexts) assert.ok((await on.builds.run(buildOf(context), quiet)).built)
   assert.is((await readdir(join(on.folder, 'environments'))).length, 2)
-  await on.builds.remove(new Set(contexts.map(({ digest }) => digest)))
+  await on.builds.remove({ id: 'any', namespaces: [] }, new Set(contexts.map(({ digest }) => digest)), new Set())
   assert.is((await readdir(join(on.folder, 'environments'))).length, 1, 'the one with the runtime alone stays')
   assert.equal([await readdir(join(on.folder, 'code')), await readdir(join(on.folder, 'images'))], [[], []])
+  await calls.close()
+})
+
+test('an image that another lambda is made of too stays', async ({ on }) => {
+  const build = buildOf(await on.context(plainFiles()))
+  assert.ok((await on.builds.run(build, quiet)).built)
+  await on.builds.remove({ id: build.id, namespaces: [] }, new Set([build.context.digest]), new Set([build.context.digest]))
+  assert.ok(await on.builds.find(build))
+})
+
+test('closing ends what runs', async ({ on }) => {
+  const calls = await caller(on.host)
+  const end = on.builds.run(buildOf(await on.context({ ...plainFiles(), ...calls.files })), quiet)
+  const hungUp = once(await calls.called(end), 'close')
+  await on.builds.close()
+  await hungUp
   await calls.close()
 })
 

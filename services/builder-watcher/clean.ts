@@ -1,6 +1,6 @@
-// lambda.deleted -> what only that lambda needed is gone: archives, contexts, images, logs.
+// lambda.deleted -> what only that lambda needed is gone: archives, contexts, images, logs; and lambda.cleaned says what stayed.
 import type { Hearing } from '../../shared/bus.ts'
-import type { Heard } from '../../shared/events.ts'
+import { nextFact, type Heard } from '../../shared/events.ts'
 import type { Life } from '../../shared/lifecycle.ts'
 import { archiveName, contextName } from '../../shared/objects.ts'
 import type { Ports } from '../../shared/ports.ts'
@@ -21,10 +21,14 @@ export async function clean(ports: CleanerPorts, heard: Heard<'lambda.deleted'>)
   if (!own?.deleted) return done()
   const life = (await ports.statuses.get(heard.id))?.value ?? null
   const needed = await stillNeeded(ports)
-  await removeObjects(ports, namesOf(own, life).filter((name) => !needed.objects.has(name)))
-  await ports.builds.remove(new Set(contextsOf(life).filter((context) => !needed.contexts.has(context))))
+  const names = namesOf(own, life).filter((name) => !needed.objects.has(name))
+  await removeObjects(ports, names)
+  const contexts = new Set(contextsOf(life))
+  const kept = await ports.builds.remove({ id: own.id, namespaces: namespacesOf(own) }, contexts, new Set([...contexts].filter((context) => needed.contexts.has(context))))
+  for (const one of kept) ports.log.warn('an image stays in the registry', { lambda_id: own.id, ...one })
   await ports.logs.remove(heard.account, heard.id)
-  return done()
+  const archives = names.filter((name) => name.startsWith('archives/')).length
+  return done(nextFact(heard, 'lambda.cleaned', { archives, contexts: names.length - archives, images: contexts.size - kept.length, kept }))
 }
 
 /** Another lambda may come to need one just as it goes: then it is put back. Ingest, for its part, looks once more after it wrote a record. */
@@ -39,6 +43,7 @@ async function removeObjects(ports: CleanerPorts, names: string[]): Promise<void
   for (const [name, bytes] of removed) if (needed.objects.has(name)) await ports.objects.put(name, bytes)
 }
 
+const namespacesOf = (record: LambdaRecord): string[] => [...new Set(record.versions.map((v) => v.parameters.deploy_parameters.namespace))]
 const contextsOf = (life: Life | null): string[] => Object.values(life?.versions ?? {}).flatMap((v) => (v.context ? [v.context] : []))
 const namesOf = (record: LambdaRecord, life: Life | null): string[] =>
   [...record.versions.map((v) => archiveName(v.archive.digest)), ...contextsOf(life).map(contextName)]

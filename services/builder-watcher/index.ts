@@ -1,10 +1,10 @@
-// builder-watcher: context.packaged -> image.started, then image.built | image.failed
+// builder-watcher: context.packaged -> image.started (and image.pending while the platform has no place for it), then image.built | image.failed
 // Has images made, a few at a time, and ends a build that nobody wants any more.
-import type { Build } from '../../shared/builds.ts'
+import { kilnStops, type Build } from '../../shared/builds.ts'
 import type { Delivery, Hearing } from '../../shared/bus.ts'
 import { nextFact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
-import type { LambdaRecord } from '../../shared/records.ts'
+import { versionOf, type LambdaRecord } from '../../shared/records.ts'
 import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
 import { stateAll, work } from '../../shared/worker.ts'
 
@@ -19,6 +19,8 @@ export interface BuilderSettings {
 const service = 'builder-watcher'
 /** The pause after the world's trouble, doubled each time. */
 const againMs = 5_000
+/** A build that the world ended so often is given up: more would only use up the cluster. Deliveries after a crash count too. */
+const mostBuilds = 6
 
 /** Builds in the works, so that a change of a record can end them. A lambda may have two: an old version is heard again while the new one is built. */
 type InTheWorks = Set<{ id: string; version: number; abort: AbortController }>
@@ -35,7 +37,7 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
   return {
     async stop() {
       const stopped = hearing.stop()
-      for (const { abort } of inTheWorks) abort.abort()
+      for (const { abort } of inTheWorks) abort.abort(kilnStops)
       await stopped
       following.close()
     },
@@ -51,29 +53,55 @@ export async function build(ports: BuilderPorts, settings: BuilderSettings, inTh
   inTheWorks.add(mine)
   try {
     const record = await ports.records.asOf(heard)
-    if (!record || !isWanted(record, heard.version)) return done()
-    return await findOrMake(ports, settings, heard, attempt, abort.signal)
+    const wish = record && wishOf(record, heard, settings.timeoutMs)
+    if (!wish) return done()
+    if (!isWanted(record, heard.version)) {
+      await ports.builds.abandon(wish)
+      return done()
+    }
+    return await findOrMake(ports, wish, heard, attempt, abort.signal)
   } finally {
     inTheWorks.delete(mine)
   }
 }
 
-async function findOrMake(ports: BuilderPorts, settings: BuilderSettings, heard: Heard<'context.packaged'>, attempt: number, signal: AbortSignal): Promise<Verdict> {
-  const { id, account, version, data: { context } } = heard
-  const wish: Build = { id, account, version, context, timeoutMs: settings.timeoutMs }
+/** null: the record no longer keeps that version. */
+function wishOf(record: LambdaRecord, { id, account, version, data: { context } }: Heard<'context.packaged'>, timeoutMs: number): Build | null {
+  const deploy = versionOf(record, version)?.parameters.deploy_parameters
+  return deploy ? { id, account, version, context, timeoutMs, namespace: deploy.namespace, selector: deploy.selector } : null
+}
+
+async function findOrMake(ports: BuilderPorts, wish: Build, heard: Heard<'context.packaged'>, attempt: number, signal: AbortSignal): Promise<Verdict> {
+  const { context } = wish
   const found = await ports.builds.find(wish)
   if (found) return done(nextFact(heard, 'image.built', { image: found, context: context.digest, reused: true, seconds: 0 }))
 
   await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt })])
   const from = Date.now()
-  const log = ports.logs.writer({ account, id, version, kind: 'build' }, 'build', attempt - 1)
-  const end = await ports.builds.run(wish, { line: log.line, signal })
-  await log.flush()
+  const log = ports.logs.writer({ account: wish.account, id: wish.id, version: wish.version, kind: 'build' }, 'build', attempt - 1)
+  const waiting = waitingOf(ports, heard, attempt)
+  const end = await ports.builds.run(wish, { line: log.line, waits: waiting.tell, signal })
+  await Promise.all([log.flush(), waiting.stated()])
 
   if (end.built) return done(nextFact(heard, 'image.built', { image: end.image, context: context.digest, reused: false, seconds: (Date.now() - from) / 1_000 }))
-  // Cancelled, superseded or deleted: the record says so already. When kiln itself stops, the build begins again elsewhere.
+  // Cancelled, superseded or deleted: the record says so already. When kiln itself stops, the build goes on or begins again elsewhere.
   if (end.failure.cause === 'cancelled') return (await isStillWanted(ports, heard)) ? later(100, end.failure) : done()
-  return end.again ? later(againMs, end.failure) : refuse(end.failure)
+  return end.again && attempt < mostBuilds ? later(againMs, end.failure) : refuse(end.failure)
+}
+
+/** States, one after the other, that the build waits and that it goes on. */
+function waitingOf(ports: BuilderPorts, heard: Heard<'context.packaged'>, attempt: number): { tell(why: { reason: string; message: string } | null): void; stated(): Promise<void> } {
+  const context = heard.data.context.digest
+  let turn = 0
+  let stating: Promise<void> = Promise.resolve()
+  return {
+    tell(why) {
+      const more = { nth: `${attempt}-${++turn}` }
+      const fact = why ? nextFact(heard, 'image.pending', { context, attempt, ...why }, more) : nextFact(heard, 'image.started', { context, attempt }, more)
+      stating = stating.then(() => stateAll(ports, { service }, [fact])).catch((error: unknown) => ports.log.warn('that a build waits could not be stated', { lambda_id: heard.id, error }))
+    },
+    stated: () => stating,
+  }
 }
 
 async function isStillWanted(ports: BuilderPorts, heard: Heard): Promise<boolean> {

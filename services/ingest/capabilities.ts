@@ -1,11 +1,7 @@
 // What a user asks for and the platform cannot do, found before anything starts.
+import type { Capabilities } from '../../shared/config.ts'
 import type { Finding } from '../../shared/finding.ts'
 import type { Parameters } from '../../shared/parameters.ts'
-
-export interface Capabilities {
-  runDockerCommands: boolean
-  readSecrets: boolean
-}
 
 export function checkCapabilities(p: Parameters, can: Capabilities): Finding[] {
   const findings: Finding[] = []
@@ -19,6 +15,13 @@ export function checkCapabilities(p: Parameters, can: Capabilities): Finding[] {
     findings.push({
       code: 'SecretsNotPossible', field: 'deploy_parameters.secrets', message: 'This kiln has no Kubernetes Secrets to read.',
       fix: 'Put the values into deploy_parameters.env, or use a kiln with PLATFORM=kubernetes.',
+    })
+  }
+  const { namespace } = p.deploy_parameters
+  if (can.namespaces && !can.namespaces.includes(namespace)) {
+    findings.push({
+      code: 'NamespaceNotServed', field: 'deploy_parameters.namespace', message: `This kiln runs no lambdas in namespace ${namespace}; it does in ${can.namespaces.join(', ')}.`,
+      fix: 'Name one of those, or have the operator add the namespace to LAMBDA_NAMESPACES.',
     })
   }
   return findings

@@ -4,7 +4,8 @@ import type { Finding } from '../../shared/finding.ts'
 import { parseParameters, type Parameters } from '../../shared/parameters.ts'
 import type { Version } from '../../shared/records.ts'
 import { Refusal, invalid } from '../../shared/trouble.ts'
-import { checkCapabilities, type Capabilities } from './capabilities.ts'
+import { checkCapabilities } from './capabilities.ts'
+import type { Capabilities } from '../../shared/config.ts'
 
 export interface WishRules {
   can: Capabilities

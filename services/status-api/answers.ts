@@ -40,6 +40,7 @@ const withoutSeq = ({ seq: _, ...failure }: NonNullable<VersionLife['failure']>)
 /** A reason and a sentence for each state; what the platform or a failure said goes first. */
 export function why(state: State, v: VersionLife | undefined): { reason: string | null; message: string | null } {
   if (state === 'failed' && v?.failure) return { reason: v.failure.reason, message: v.failure.message }
+  if (state === 'unscheduled' && v?.held) return { reason: v.held.reason, message: v.held.message }
   if (['running', 'pending', 'waiting', 'terminated'].includes(state) && v?.sight) return { reason: v.sight.reason, message: v.sight.message }
   const words: Partial<Record<State, string>> = {
     accepted: 'The archive is good and stored; it is packed next.', packaged: 'The context is packed; it waits for a builder.', building: 'The image is being made.',
@@ -65,9 +66,10 @@ export function imageDetails(record: LambdaRecord, life: Life | null, place: num
   const v = life?.versions[record.version]
   const state = stateOf(record, life)
   const failure = v?.failure && v.failure.stage !== 'deployer' ? withoutSeq(v.failure) : null
+  const said = why(state, state === 'unscheduled' ? v : undefined)
   return {
     lambda_id: record.id, version: record.version, status: imageStatus(record, life), state,
-    reason: failure?.reason ?? null, message: failure?.message ?? (place !== null ? `It waits for a builder at place ${place}.` : why(state, undefined).message),
+    reason: failure?.reason ?? said.reason, message: failure?.message ?? (place !== null ? `It waits for a builder at place ${place}.` : said.message),
     ...(place !== null && { queue_position: place }), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, failure,
   }
 }

@@ -88,10 +88,12 @@ export function localBuilds({ objects, environments, log, ...options }: LocalBui
       running.add(building)
       return building.finally(() => running.delete(building))
     },
-    remove(contexts) {
-      const removal = removing.then(() => remove([...contexts]))
+    // A build of this machine ends with the kiln that began it.
+    async abandon() {},
+    remove(_lambda, contexts, elsewhere) {
+      const removal = removing.then(() => remove([...contexts].filter((digest) => !elsewhere.has(digest))))
       removing = removal.catch(() => undefined)
-      return removal
+      return removal.then(() => [])
     },
     async close() {
       closing.abort(closed)

@@ -1,6 +1,6 @@
 // A platform that stands in for a real one where only the services are looked at: it builds and runs at once, or as a test tells it.
 // Its own behaviour is held to the same contract as the real ones.
-import type { Build, BuildEnd, Builds } from '../../shared/builds.ts'
+import type { Build, BuildEnd, Builds, BuildWatch } from '../../shared/builds.ts'
 import type { Observation, Workload, Workloads } from '../../shared/workloads.ts'
 
 export interface StandBuilds extends Builds {
@@ -9,7 +9,9 @@ export interface StandBuilds extends Builds {
   /** Builds under way now, and the most that ever were at once. */
   readonly under: { now: number; most: number }
   /** From now on builds end only when the answer of this is there. */
-  decide(how: (build: Build, signal: AbortSignal) => Promise<BuildEnd>): void
+  decide(how: (build: Build, watch: BuildWatch) => Promise<BuildEnd>): void
+  /** What was abandoned. */
+  readonly abandoned: Build[]
 }
 
 export const imageOf = (build: Pick<Build, 'context'>) => ({ reference: `stand/${build.context.digest}`, digest: `sha256:${build.context.digest}` })
@@ -18,12 +20,14 @@ export function standBuilds(): StandBuilds {
   const made = new Set<string>()
   const ran: Build[] = []
   const under = { now: 0, most: 0 }
-  let how = async (build: Build): Promise<BuildEnd> => ({ built: true, image: imageOf(build) })
+  const abandoned: Build[] = []
+  let how = async (build: Build, _watch: BuildWatch): Promise<BuildEnd> => ({ built: true, image: imageOf(build) })
   return {
-    ran, under,
-    decide(next) { how = next as typeof how },
+    ran, under, abandoned,
+    decide(next) { how = next },
     find: async (build) => (made.has(build.context.digest) ? imageOf(build) : null),
-    async run(build, { line, signal }) {
+    async run(build, watch) {
+      const { line, signal } = watch
       ran.push(build)
       under.most = Math.max(under.most, ++under.now)
       line(`building ${build.context.digest.slice(0, 8)}`)
@@ -32,12 +36,16 @@ export function standBuilds(): StandBuilds {
         if (signal.aborted) resolve(cancelled)
         signal.addEventListener('abort', () => resolve(cancelled))
       })
-      const end = await Promise.race([(how as (b: Build, s: AbortSignal) => Promise<BuildEnd>)(build, signal), aborted])
+      const end = await Promise.race([how(build, watch), aborted])
       under.now -= 1
       if (end.built) made.add(build.context.digest)
       return end
     },
-    async remove(digests) { for (const digest of digests) made.delete(digest) },
+    async abandon(build) { abandoned.push(build) },
+    async remove(_lambda, contexts, elsewhere) {
+      for (const digest of contexts) if (!elsewhere.has(digest)) made.delete(digest)
+      return []
+    },
     async close() {},
   }
 }

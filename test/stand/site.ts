@@ -50,7 +50,7 @@ export async function site(options: SiteOptions = {}): Promise<Site> {
   const ports = await standPorts(nats.url)
   const limits = { maxUnpackedBytes: 64 * 2 ** 20, maxEntries: 1_000 }
   const maxArchiveBytes = options.maxArchiveBytes ?? 2 ** 20
-  const service = ingest(ports, { can: { runDockerCommands: false, readSecrets: false }, maxArchiveBytes, examine: options.examine ?? (async () => []) })
+  const service = ingest(ports, { can: { runDockerCommands: false, readSecrets: false, namespaces: null }, maxArchiveBytes, examine: options.examine ?? (async () => []) })
   const projection = await startProjection(ports)
   const observing = await startObserver(ports)
   const hearings = [
