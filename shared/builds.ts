@@ -34,6 +34,8 @@ export interface BuildWatch {
   line(text: string): void
   /** It cannot begin yet, and why; null: it goes on. */
   waits(why: { reason: string; message: string } | null): void
+  /** Resolves when every line so far is kept: only then the platform may forget them. */
+  kept(): Promise<void>
   signal: AbortSignal
 }
 

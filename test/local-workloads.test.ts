@@ -25,6 +25,8 @@ const python = process.env['KILN_TEST_PYTHON'] || 'python3'
 const environmentKey = 'e'.repeat(64)
 
 interface Local extends WorkloadsUnderTest {
+  /** Ends a pod's processes from outside. */
+  kill(pod: string): Promise<void>
   folder: string
   logs: Pick<Logs, 'writer'>
   written: Array<{ of: LogOf; pod: string; run: number; line: string }>
@@ -226,6 +228,14 @@ if (findPrlimit(process.env['PATH'] ?? '')) {
     assert.match((await watch.until((o) => o.reason === 'CrashLoopBackOff')).message, /\(4096, 4096\)/)
   })
 }
+
+test('a pod that is killed from outside says by which signal, and comes back', async ({ on, watch }) => {
+  await on.workloads.apply(workload(await on.image(server('hello'))))
+  await on.kill((await watch.until(runs(1))).pods[0]!.name)
+  const killed = await watch.until((o) => o.pods[0]?.signal !== null)
+  assert.is(killed.pods[0]?.signal, 'SIGKILL')
+  await watch.until((o) => runs(1)(o) && o.pods[0]?.restarts === 1)
+})
 
 test('a lambda with a memory limit that is killed from outside counts as out of memory', async ({ on, watch }) => {
   await on.workloads.apply(workload(await on.image(server('hello')), { resources: { limits: { memory: '1Gi' } } }))

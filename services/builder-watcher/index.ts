@@ -80,7 +80,7 @@ async function findOrMake(ports: BuilderPorts, wish: Build, heard: Heard<'contex
   const from = Date.now()
   const log = ports.logs.writer({ account: wish.account, id: wish.id, version: wish.version, kind: 'build' }, 'build', attempt - 1)
   const waiting = waitingOf(ports, heard, attempt)
-  const end = await ports.builds.run(wish, { line: log.line, waits: waiting.tell, signal })
+  const end = await ports.builds.run(wish, { line: log.line, waits: waiting.tell, kept: () => log.flush(), signal })
   await Promise.all([log.flush(), waiting.stated()])
 
   if (end.built) return done(nextFact(heard, 'image.built', { image: end.image, context: context.digest, reused: false, seconds: (Date.now() - from) / 1_000 }))

@@ -9,7 +9,7 @@ import type { Environments } from './environments.ts'
 import { sweep, vanish } from './folders.ts'
 import { codesIn, imagesIn, isDigest, localImage, notesIn, writeImage } from './images.ts'
 import { failureOfSystem, infrastructure, type Failed } from './uv.ts'
-import type { Watch } from './sharing.ts'
+import type { Watch } from '../sharing.ts'
 
 export { localImage } from './images.ts'
 

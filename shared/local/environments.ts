@@ -7,7 +7,7 @@ import { namesIn, reveal, sweep, unseen, vanish } from './folders.ts'
 import { dropIfDead, lock } from './lock.ts'
 import type { End, Processes } from './processes.ts'
 import { refersToFiles, requirementLines } from './requirements.ts'
-import { sharing, type Watch } from './sharing.ts'
+import { sharing, type Watch } from '../sharing.ts'
 import { failureOf, failureOfSystem, type Failed } from './uv.ts'
 
 /** Counts up whenever an environment is made in another way than before. */

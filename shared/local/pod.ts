@@ -113,6 +113,6 @@ export function pod(parts: PodParts, workload: Workload, name: string, changed: 
 }
 
 const notReady = (ms: number): Partial<Pod> => ({
-  reason: 'NotReadyInTime',
+  reason: 'ProgressDeadlineExceeded',
   message: `It has not answered GET /healthz with 200 within ${ms / 1_000} s. It must listen on LAMBDA_HOST and LAMBDA_PORT; what it prints is in its logs.`,
 })

@@ -89,7 +89,7 @@ export const plainFiles = (): Record<string, string> => ({ ...base, 'code/note.t
 
 export const buildOf = (context: Build['context'], timeoutMs = 120_000): Build => ({ id: randomUUID(), account: 'default', version: 1, context, timeoutMs, namespace: 'default', selector: {} })
 
-export const quiet = { line: (): void => undefined, waits: (): void => undefined, signal: new AbortController().signal }
+export const quiet = { line: (): void => undefined, waits: (): void => undefined, kept: async (): Promise<void> => undefined, signal: new AbortController().signal }
 
 export const removing = (builds: Builds, { id, namespace, context }: Build): Promise<Kept[]> =>
   builds.remove({ id, namespaces: [namespace] }, new Set([context.digest]), new Set())

@@ -12,22 +12,21 @@ export interface WorkloadsUnderTest {
   workloads: Workloads
   /** An image whose code is these files; `run.py` is what runs. */
   image(files: Record<string, string>): Promise<Image>
-  /** Ends a pod's processes from outside. */
-  kill(pod: string): Promise<void>
   close(): Promise<void>
 }
 
 /** Python that serves what `answer` says: enough of the runtime to be run like it, and ready at once. */
 export const server = (answer: string, before = ''): Record<string, string> => ({ 'run.py': `
-import json, os, signal, socketserver, sys, threading, time
+import json, os, signal, socketserver, sys, threading, time, uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 ${before}
+life = str(uuid.uuid4())
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = json.dumps({"answer": ${JSON.stringify(answer)}, "pid": os.getpid(), "env": dict(os.environ), "cwd": os.getcwd(),
+        body = json.dumps({"answer": ${JSON.stringify(answer)}, "life": life, "env": dict(os.environ), "cwd": os.getcwd(),
             "config": json.load(open(os.environ["LAMBDA_USER_CONFIG"]))}).encode()
-        if self.path == "/end": os._exit(3)
+        if self.path.startswith("/end"): os._exit(3)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
@@ -53,7 +52,12 @@ server.server_close()
 
 export const crash = (line: string, code: number): Record<string, string> => ({ 'run.py': `import sys\nprint("begins")\nprint(${JSON.stringify(line)})\nsys.exit(${code})\n` })
 /** It runs and listens on nothing. */
-export const silent: Record<string, string> = { 'run.py': 'import sys\nprint("not listening", flush=True)\nsys.stdin.buffer.read()\n' }
+export const silent: Record<string, string> = { 'run.py': `
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("not listening", flush=True)
+sys.stdin.buffer.read() if os.environ.get("LAMBDA_ENDS_WITH_PARENT") == "1" else signal.pause()
+` }
 
 export const workload = (image: Image, deploy: GivenParameters['deploy_parameters'] = {}, more: Partial<Workload> = {}): Workload => ({
   id: randomUUID(), account: 'default', version: 1, epoch: 0, image, userConfig: {}, deploy: deployParameters.parse(deploy), ...more,
@@ -108,7 +112,8 @@ export const runs = (version: number) => (o: Observation): boolean => o.version 
 
 export interface Answer {
   answer: string
-  pid: number
+  /** Another one in each process. */
+  life: string
   cwd: string
   env: Record<string, string>
   config: unknown
@@ -169,12 +174,12 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
     const wanted = workload(await on.image(server('hello')))
     await on.workloads.apply(wanted)
     const { endpoints } = await watch.until(runs(1))
-    const { pid } = await ask(endpoints[0])
+    const { life } = await ask(endpoints[0])
     const before = watch.seen.length
     await on.workloads.apply(structuredClone(wanted))
     const again = await watched(on.workloads)
     assert.equal(again.seen.map(({ shows }) => shows), ['running'])
-    assert.is((await ask(again.seen[0]!.endpoints[0])).pid, pid)
+    assert.is((await ask(again.seen[0]!.endpoints[0])).life, life)
     assert.is(watch.seen.length, before)
   })
 
@@ -215,10 +220,10 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
   test('switching on again is another epoch, and starts anew', async ({ on, watch }) => {
     const wanted = workload(await on.image(server('hello')))
     await on.workloads.apply(wanted)
-    const { pid } = await ask((await watch.until(runs(1))).endpoints[0])
+    const { life } = await ask((await watch.until(runs(1))).endpoints[0])
     await on.workloads.apply({ ...wanted, epoch: 1 })
     const { endpoints } = await watch.until((o) => runs(1)(o) && o.epoch === 1)
-    assert.is.not((await ask(endpoints[0])).pid, pid)
+    assert.is.not((await ask(endpoints[0])).life, life)
     await watch.until((o) => o.epoch === 0 && o.shows === 'terminated')
   })
 
@@ -246,7 +251,7 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
     await watch.until(runs(1))
     await on.workloads.apply({ ...one, version: 2, deploy: { ...one.deploy, pod_count: 3 } })
     const { endpoints, pods, message } = await watch.until((o) => o.endpoints.length === 3)
-    assert.is(new Set((await Promise.all(endpoints.map(ask))).map(({ pid }) => pid)).size, 3)
+    assert.is(new Set((await Promise.all(endpoints.map(ask))).map(({ life }) => life)).size, 3)
     assert.is(new Set(pods.map(({ name }) => name)).size, 3)
     assert.match(message, /3 of 3 pods are ready/)
   })
@@ -290,16 +295,16 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
     assert.match(pending.message, /zone/)
   })
 
-  test('a pod that is killed from outside comes back', async ({ on, watch }) => {
+  test('a pod whose process ends comes back', async ({ on, watch }) => {
     await on.workloads.apply(workload(await on.image(server('hello')), { pod_count: 2 }))
     const both = await watch.until((o) => o.endpoints.length === 2)
     const from = watch.seen.length
-    await on.kill(both.pods[0]!.name)
+    assert.ok(await isRejected(ask(`${both.endpoints[0]}/end`)))
     const one = await watch.until((o) => o.endpoints.length === 1, from)
-    assert.equal([one.shows, one.pods[0]?.signal], ['running', 'SIGKILL'])
+    assert.equal([one.shows, one.endpoints[0]], ['running', both.endpoints[1]])
     assert.match(one.message, /1 of 2 pods/)
     const again = await watch.until((o) => o.endpoints.length === 2, from)
-    assert.is(again.pods[0]?.restarts, 1)
+    assert.equal(again.pods.map(({ restarts, exitCode }) => ({ restarts, exitCode })).sort((a, b) => b.restarts - a.restarts), [{ restarts: 1, exitCode: 3 }, { restarts: 0, exitCode: null }])
   })
 
   test('a closed platform has ended or let go of everything and takes nothing more', async ({ on, watch }) => {
@@ -335,7 +340,7 @@ function badUpdates(name: string, make: (options: { readyTimeoutMs: number }) =>
     const { on, watch, old } = context
     await on.workloads.apply({ ...old, version: 2, image: await on.image(silent) })
     const failed = await watch.until((o) => o.shows === 'failed')
-    assert.equal([failed.version, failed.reason, failed.pods, failed.endpoints], [2, 'NotReadyInTime', [], []])
+    assert.equal([failed.version, failed.reason, failed.pods, failed.endpoints], [2, 'ProgressDeadlineExceeded', [], []])
     assert.equal(failed.log, ['not listening'])
     await oldServes(context)
   })
@@ -376,7 +381,7 @@ function badUpdates(name: string, make: (options: { readyTimeoutMs: number }) =>
   test('where nothing serves, a version goes on trying and is not given up', async ({ on, watch }) => {
     const alone = workload(await on.image(silent))
     await on.workloads.apply(alone)
-    const late = await watch.until((o) => o.id === alone.id && o.reason === 'NotReadyInTime')
+    const late = await watch.until((o) => o.id === alone.id && o.reason === 'ProgressDeadlineExceeded')
     assert.is(late.shows, 'waiting')
     assert.ok((await on.workloads.list()).some(({ id }) => id === alone.id))
   })

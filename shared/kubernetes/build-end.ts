@@ -1,0 +1,107 @@
+// How a build pod stands, and why it ended: what the API shows and the last lines of kaniko's log, read together. Pure.
+import type { BuildEnd } from '../builds.ts'
+import type { Cause } from '../trouble.ts'
+import { waitOf, type PodResource, type Wait } from './resources.ts'
+
+export type Standing =
+  | { stands: 'waiting'; why: Wait | null }
+  | { stands: 'running' }
+  | { stands: 'built'; digest: string | null }
+  /** Somebody deletes it. */
+  | { stands: 'leaving' }
+  | { stands: 'failed' }
+
+/**
+ * The result is in the container's state a second before the phase follows. Success needs no more; a failure waits for the phase, since only
+ * then the pod says whether it was evicted or too slow. A pod that is being deleted looks like a failed build, so that is asked first.
+ * `OOMKilled` with exit code 0 is a success: only some process of it met the limit.
+ */
+export function standingOf(pod: PodResource, mount: Wait | null): Standing {
+  const state = pod.status?.containerStatuses?.[0]?.state
+  if (state?.terminated?.exitCode === 0) return { stands: 'built', digest: /sha256:[0-9a-f]{64}/.exec(state.terminated.message ?? '')?.[0] ?? null }
+  if (pod.status?.phase === 'Succeeded') return { stands: 'built', digest: null }
+  if (pod.metadata.deletionTimestamp) return { stands: 'leaving' }
+  if (pod.status?.phase === 'Failed') return { stands: 'failed' }
+  if (state?.running || state?.terminated) return { stands: 'running' }
+  return { stands: 'waiting', why: waitOf(pod, mount) }
+}
+
+type Failed = Extract<BuildEnd, { built: false }>
+
+const failed = (cause: Cause, reason: string, message: string, again: boolean, log: string[]): Failed =>
+  ({ built: false, again, failure: { cause, reason, message, ...(log.length > 0 && { log }) } })
+/** The world's trouble: it is built again, a bounded number of times. */
+export const world = (reason: string, message: string, log: string[] = []): Failed => failed('infrastructure', reason, message, true, log)
+export const timedOut = (seconds: number, log: string[]): Failed =>
+  failed('timeout', 'BuildTimeout', `The build took longer than ${seconds} seconds. Make requirements.txt smaller, or raise BUILD_TIMEOUT, and send it again with PUT.`, false, log)
+export const cancelled = (log: string[]): Failed => failed('cancelled', 'BuildCancelled', 'The build was cancelled.', false, log)
+export const deleted = (log: string[]): Failed => world('BuildPodDeleted', 'Somebody deleted the build pod. It is built again.', log)
+
+/** Waits that only somebody who changes the settings can end. */
+const hopeless = new Set(['InvalidImageName', 'ErrImageNeverPull'])
+
+/** A pod that has not begun for too long; `kanikoImage` is what it waits for when its image cannot be pulled. */
+export function neverBegan(why: Wait | null, seconds: number, kanikoImage: string): Failed {
+  if (why?.reason === 'Unschedulable') return world('Unschedulable', `For ${seconds} seconds no node took the build pod: ${why.message} It is tried again.`)
+  if (why && (why.reason === 'ImagePullBackOff' || hopeless.has(why.reason))) return failed('registry', why.reason, `The build pod cannot get its image ${kanikoImage}: ${why.message}`, !hopeless.has(why.reason), [])
+  return world(why?.reason ?? 'BuildNotStarted', `The build pod did not begin within ${seconds} seconds${why ? `: ${why.message}` : '.'}`)
+}
+export const isHopeless = (why: Wait | null): boolean => why !== null && hopeless.has(why.reason)
+
+export interface Told {
+  seconds: number
+  limits: Record<string, string>
+  /** The last lines, oldest first. */
+  log: string[]
+}
+
+/** Why a pod whose phase is Failed did not make the image. */
+export function failureOf(pod: PodResource, { seconds, limits, log }: Told): Failed {
+  const { reason, message } = pod.status ?? {}
+  const end = pod.status?.containerStatuses?.[0]?.state?.terminated
+  if (reason === 'DeadlineExceeded') return timedOut(seconds, log)
+  if (reason === 'Evicted') return world('Evicted', `The node evicted the build: ${message ?? ''} It is built again.`.replace(/\s+/g, ' '), log)
+  if (reason) return world(reason, `The cluster ended the build pod (${reason}): ${message ?? ''} It is built again.`.replace(/\s+/g, ' '), log)
+  if (end?.reason === 'OOMKilled') {
+    const limit = limits['memory'] ? `its limit of ${limits['memory']}` : 'the memory that it may use'
+    return world('OOMKilled', `The build needed more memory than ${limit}. It is built again; if it stays so, raise BUILD_LIMITS or install less.`, log)
+  }
+  if (end?.reason === 'StartError' || end?.reason === 'ContainerCannotRun') return failed('infrastructure', end.reason, `kaniko cannot be started: ${end.message ?? ''}`, false, log)
+  // An adopted pod may have ended before its log was read: then its last words are in the message.
+  return failureInLog(log.length > 0 ? log : (end?.message ?? '').split('\n').filter(Boolean), end?.exitCode ?? null)
+}
+
+const unauthorised = /UNAUTHORIZED|DENIED|401 Unauthorized|403 Forbidden|authentication required/i
+const unreachable = /dial tcp|connection refused|connection reset|no such host|i\/o timeout|TLS handshake|x509|context deadline exceeded|unexpected EOF|TOOMANYREQUESTS|50[0234] /i
+const pushing = /error (checking push permissions|pushing image)|failed to push/i
+const noBase = /MANIFEST_UNKNOWN|NAME_UNKNOWN|manifest unknown|name unknown|NOT_FOUND/
+const noContext = /NoSuchKey|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|api error|downloading (from )?s3|getting (build )?context|failed to get .*s3/i
+const noIndex = /NewConnectionError|connection broken by|Temporary failure in name resolution|Name or service not known|Network is unreachable|Max retries exceeded|ReadTimeoutError/
+
+function failureInLog(log: string[], exitCode: number | null): Failed {
+  const text = log.join('\n')
+  const last = log.findLast((line) => /^(error|Error)[ :]/.test(line)) ?? log.at(-1) ?? `it ended with exit code ${exitCode}`
+  const step = /waiting for process to exit: exit status (\d+)/.exec(last)
+  if (step) return failedStep(log, text, Number(step[1]))
+  if (/parsing dockerfile/.test(last)) return failed('user', 'DockerfileInvalid', `The Dockerfile cannot be read: ${last}. Correct user_docker_commands and send it again with PUT.`, false, log)
+  if (pushing.test(last)) return registryTrouble('pushed', last, log)
+  if (noBase.test(last)) return failed('user', 'BaseImageMissing', `The base image is not there: ${last}. Correct base_image and send it again with PUT.`, false, log)
+  if (noContext.test(last)) return world('ContextUnreadable', `The build cannot read its context from S3: ${last}. The operator should look at S3_SECRET and S3_ENDPOINT. It is tried again.`, log)
+  if (unauthorised.test(last) || unreachable.test(last)) return registryTrouble('pulled', last, log)
+  return failed('user', 'BuildFailed', `The image cannot be made: ${last}`, false, log)
+}
+
+function registryTrouble(what: 'pushed' | 'pulled', last: string, log: string[]): Failed {
+  const reason = unauthorised.test(last) ? 'RegistryUnauthorised' : 'RegistryUnreachable'
+  const remedy = reason === 'RegistryUnauthorised' ? 'The operator should look at LAMBDA_REGISTRY_SECRET.' : 'The operator should look at LAMBDA_REGISTRY and LAMBDA_INSECURE_REGISTRIES.'
+  return failed('registry', reason, `The image cannot be ${what}: ${last}. ${remedy} It is tried again.`, true, log)
+}
+
+function failedStep(log: string[], text: string, status: number): Failed {
+  const command = log.findLast((line) => line.includes('Running: ['))?.replace(/^.*Running: \[(\/bin\/sh -c )?/, '').replace(/\]"?$/, '') ?? 'a command'
+  if (!/\bpip3? install\b/.test(command)) {
+    return failed('user', 'CommandFailed', `\`${command}\` ended with exit code ${status}. Correct user_docker_commands and send it again with PUT.`, false, log)
+  }
+  if (noIndex.test(text)) return failed('registry', 'PackageIndexUnreachable', 'The package index does not answer the build. It is tried again; if it stays so, check that build pods reach it.', true, log)
+  return failed('dependency', 'RequirementsNotInstallable', 'The requirements cannot be installed: correct requirements.txt and send it again with PUT.', false, log)
+}

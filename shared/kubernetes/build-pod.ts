@@ -1,0 +1,68 @@
+// The pod in which kaniko makes one image.
+import type { Build } from '../builds.ts'
+import type { KubernetesConfig, S3Config } from '../config.ts'
+import { annotation, buildName, contextLabel, label, ownLabels, repositoryOf } from './names.ts'
+
+export const container = 'kaniko'
+
+export interface BuildPlace {
+  config: KubernetesConfig
+  s3: S3Config
+  /** The bucket that contexts are kept in. */
+  bucket: string
+}
+
+/** `<registry>/lambda-<id>:<context digest>` */
+export const destinationOf = (registry: string, { id, context }: Build): string => `${repositoryOf(registry, id)}:${context.digest}`
+
+/** How long a build that is told to end may take. */
+const graceSeconds = 5
+
+export function buildPod(place: BuildPlace, build: Build): object {
+  const { config } = place
+  const { id, account, version, context, namespace, selector, timeoutMs } = build
+  return {
+    apiVersion: 'v1', kind: 'Pod',
+    metadata: {
+      name: buildName(id), namespace,
+      labels: {
+        ...ownLabels(config.installation, 'build'), [label.id]: id, [label.account]: account, [label.version]: String(version), [label.context]: contextLabel(context.digest),
+      },
+      annotations: { [annotation.context]: context.digest },
+    },
+    spec: {
+      restartPolicy: 'Never', activeDeadlineSeconds: Math.ceil(timeoutMs / 1_000), terminationGracePeriodSeconds: graceSeconds,
+      automountServiceAccountToken: false, enableServiceLinks: false, nodeSelector: selector,
+      // kaniko unpacks the image's own files and users over its root: it must be root, and needs nothing beyond.
+      securityContext: { runAsUser: 0, seccompProfile: { type: 'RuntimeDefault' } },
+      ...(config.registrySecret && { imagePullSecrets: [{ name: config.registrySecret }] }),
+      containers: [{
+        name: container, image: config.kanikoImage, imagePullPolicy: 'IfNotPresent', args: argumentsOf(place, build), env: environmentOf(place),
+        ...(Object.keys(config.buildLimits).length > 0 && { resources: { limits: config.buildLimits } }),
+        securityContext: { allowPrivilegeEscalation: false, privileged: false },
+        // Where it could not say the digest, the message is the end of its log.
+        terminationMessagePolicy: 'FallbackToLogsOnError',
+        ...(config.registrySecret && { volumeMounts: [{ name: 'registry', mountPath: '/kaniko/.docker', readOnly: true }] }),
+      }],
+      ...(config.registrySecret && { volumes: [{ name: 'registry', secret: { secretName: config.registrySecret, items: [{ key: '.dockerconfigjson', path: 'config.json' }] } }] }),
+    },
+  }
+}
+
+function argumentsOf({ config, bucket }: BuildPlace, build: Build): string[] {
+  return [
+    `--context=s3://${bucket}/${build.context.name}`, '--dockerfile=Dockerfile', `--destination=${destinationOf(config.registry, build)}`,
+    '--digest-file=/dev/termination-log', '--push-retry=3', '--image-download-retry=3', '--log-format=text', '--log-timestamp=false',
+    ...(config.cacheRepository ? ['--cache=true', `--cache-repo=${config.cacheRepository}`] : ['--cache=false']),
+    ...config.insecureRegistries.flatMap((registry) => [`--insecure-registry=${registry}`, `--skip-tls-verify-registry=${registry}`]),
+  ]
+}
+
+function environmentOf({ config, s3 }: BuildPlace): object[] {
+  const from = (name: string): object => ({ name, valueFrom: { secretKeyRef: { name: config.s3Secret, key: name } } })
+  return [
+    { name: 'AWS_REGION', value: s3.region },
+    ...(s3.endpoint ? [{ name: 'S3_ENDPOINT', value: s3.endpoint }, { name: 'S3_FORCE_PATH_STYLE', value: 'true' }] : []),
+    ...(config.s3Secret ? [from('AWS_ACCESS_KEY_ID'), from('AWS_SECRET_ACCESS_KEY')] : []),
+  ]
+}

@@ -1,0 +1,102 @@
+// What lambdas print: the log of each run of each pod, followed into Logs, its last lines kept at hand to say why a run ended.
+import type { Log } from '../log.ts'
+import type { Logs } from '../logs.ts'
+import type { Cluster } from './client.ts'
+import { container } from './lambda-manifests.ts'
+import { label } from './names.ts'
+import { readLog } from './pod-log.ts'
+import type { PodResource } from './resources.ts'
+
+export interface Printed {
+  /** Begins to follow what this pod prints, and what it printed in the run before if nobody did. */
+  follow(pod: PodResource): void
+  /** The last lines of a run; null: they are not all here yet. */
+  linesOfRun(pod: PodResource, run: number): string[] | null
+  /** The last lines of its current run so far. */
+  lines(pod: PodResource): string[]
+  /** The pod is no more. */
+  forget(uid: string): void
+  close(): Promise<void>
+}
+
+interface Run {
+  lines: string[]
+  isComplete: boolean
+}
+
+interface Following {
+  runs: Map<number, Run>
+  over: AbortController
+}
+
+const linesKept = 40
+const runsKept = 2
+
+/** `complete`: called when all of a run's lines are here. `since`: lines of this pod and run up to then are kept already (RFC 3339), or null. */
+export function printed({ cluster, logs, log, complete, since }: {
+  cluster: Cluster; logs: Pick<Logs, 'writer'>; log: Log; complete(pod: PodResource): void; since(pod: PodResource, run: number): Promise<string | null>
+}): Printed {
+  const pods = new Map<string, Following>()
+  const reading = new Set<Promise<void>>()
+
+  async function read(pod: PodResource, number: number, run: Run, previous: boolean, signal: AbortSignal): Promise<void> {
+    const { name, namespace, labels } = pod.metadata
+    const of = { account: labels?.[label.account] ?? '', id: labels?.[label.id] ?? '', version: Number(labels?.[label.version]), kind: 'run' as const }
+    try {
+      const after = await since(pod, number)
+      const writer = logs.writer(of, name, number)
+      await readLog(cluster, { namespace, pod: name, container, ...(previous && { previous }), ...(after && { after }) }, (text) => {
+        if (run.lines.push(text) > linesKept) run.lines.shift()
+        writer.line(text)
+      }, signal)
+    } catch (error) {
+      log.warn('what a lambda prints cannot be read', { lambda_id: of.id, pod: name, error })
+    }
+    if (signal.aborted) return
+    run.isComplete = true
+    complete(pod)
+  }
+
+  function begin(pod: PodResource, following: Following, number: number, previous: boolean): void {
+    if (number < 0 || following.runs.has(number)) return
+    const run: Run = { lines: [], isComplete: false }
+    following.runs.set(number, run)
+    for (const old of [...following.runs.keys()].sort((a, b) => a - b).slice(0, -runsKept)) following.runs.delete(old)
+    const one = read(pod, number, run, previous, following.over.signal)
+    reading.add(one)
+    void one.finally(() => reading.delete(one))
+  }
+
+  return {
+    follow(pod) {
+      const status = pod.status?.containerStatuses?.[0]
+      const hasBegun = status?.state?.running || status?.state?.terminated || status?.lastState?.terminated
+      if (!status || !hasBegun) return
+      const following = pods.get(pod.metadata.uid) ?? { runs: new Map<number, Run>(), over: new AbortController() }
+      pods.set(pod.metadata.uid, following)
+      // While it runs again, the run before is the "previous" one; while it waits or has ended, the last run is the current one.
+      if (status.state?.running) begin(pod, following, status.restartCount - 1, true)
+      begin(pod, following, status.restartCount, false)
+    },
+    linesOfRun(pod, number) {
+      const run = pods.get(pod.metadata.uid)?.runs.get(number)
+      return run?.isComplete ? run.lines : null
+    },
+    lines: (pod) => pods.get(pod.metadata.uid)?.runs.get(pod.status?.containerStatuses?.[0]?.restartCount ?? 0)?.lines ?? [],
+    forget(uid) {
+      pods.get(uid)?.over.abort()
+      pods.delete(uid)
+    },
+    async close() {
+      for (const { over } of pods.values()) over.abort()
+      await Promise.all(reading)
+    },
+  }
+}
+
+/** The run that ended last; -1: none. In CrashLoopBackOff the count has not moved on yet. */
+export function endedRun(pod: PodResource): number {
+  const status = pod.status?.containerStatuses?.[0]
+  if (!status || !(status.state?.terminated ?? status.lastState?.terminated)) return -1
+  return status.state?.running ? status.restartCount - 1 : status.restartCount
+}
