@@ -7,7 +7,7 @@ import type { Wired } from '../shared/wire.ts'
 import { startBuilderWatcher } from './builder-watcher/index.ts'
 import { startCleaner } from './builder-watcher/clean.ts'
 import { startDeployer } from './deployer/index.ts'
-import { resync, startObserver } from './deployer/observe.ts'
+import { keepInAgreement, startObserver } from './deployer/observe.ts'
 import { forwardTo, listen } from './gateway/index.ts'
 import { places } from './gateway/places.ts'
 import { proxy } from './gateway/proxy.ts'
@@ -74,9 +74,9 @@ const builderPart: Part = async ({ config, wired }) => {
 
 const deployerPart: Part = async ({ wired: { ports } }) => {
   const observing = await startObserver(ports)
-  await resync(ports)
+  const agreeing = await keepInAgreement(ports, observing)
   const hearing = await startDeployer(ports)
-  return { open: { close: async () => { await hearing.stop(); await observing.close() } } }
+  return { open: { close: async () => { agreeing.close(); await hearing.stop(); await observing.close() } } }
 }
 
 const statusPart: Part = async ({ config, wired: { ports } }) => {

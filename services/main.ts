@@ -50,7 +50,7 @@ export async function startKiln({ what, env, say, log: given }: Start): Promise<
     const nats = await natsFor(config, env, children, log, say)
     if (nats) opened.push(nats)
     const natsUrl = nats?.url ?? config.natsUrl!
-    const wired = await wire(config, natsUrl, await machineOf(config, env, children, say), log)
+    const wired = await wire(config, natsUrl, once(() => machineOf(config, env, children, say)), log)
     opened.push(wired)
     const { port, open } = await house({ config, wired, root, say })
     opened.push(...open)
@@ -74,6 +74,12 @@ async function machineOf(config: Config, env: Start['env'], children: Processes,
     ...found, env, processes: children, runtimeRequirements: join(root, 'services/packager/runtime/requirements.txt'),
     uvEnvironment: { args: translated.args, env: { ...definedIn(env), ...translated.env } },
   }
+}
+
+/** Asked for several times, done once. */
+function once<T>(act: () => Promise<T>): () => Promise<T> {
+  let done: Promise<T> | null = null
+  return () => done ??= act()
 }
 
 const definedIn = (env: Start['env']): Record<string, string> =>

@@ -1,7 +1,7 @@
 // The wiring: from configuration to ports. The only file that knows all adapters.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Config } from './config.ts'
+import type { Config, KubernetesConfig } from './config.ts'
 import { localBuilds } from './local/builds.ts'
 import { environments, type Environments } from './local/environments.ts'
 import { environmentsIn } from './local/images.ts'
@@ -11,12 +11,14 @@ import type { Log } from './log.ts'
 import { metrics } from './metrics.ts'
 import { natsAnswers } from './nats/answers.ts'
 import { natsBus } from './nats/bus.ts'
-import { connectNats } from './nats/connect.ts'
+import { connectNats, type Nats } from './nats/connect.ts'
 import { natsLogs } from './nats/logs.ts'
-import { natsObjects } from './nats/objects.ts'
+import { natsObjects, natsReader } from './nats/objects.ts'
 import { natsRecords } from './nats/records.ts'
 import { natsStatuses } from './nats/statuses.ts'
+import type { Objects } from './objects.ts'
 import type { Ports } from './ports.ts'
+import { Refusal } from './trouble.ts'
 
 /** What this machine lends. */
 export interface Machine {
@@ -38,28 +40,71 @@ export interface Wired {
   close(): Promise<void>
 }
 
-export async function wire(config: Config, natsUrl: string, machine: Machine, log: Log): Promise<Wired> {
+/** What builds and runs lambdas. */
+type Platform = Pick<Ports, 'builds' | 'workloads'> & { close(): Promise<void> }
+
+/** `lend` finds Python and uv on this machine, or gets them: a service that needs neither does not ask. */
+export async function wire(config: Config, natsUrl: string, lend: () => Promise<Machine>, log: Log): Promise<Wired> {
   const nats = await connectNats(natsUrl, { name: 'kiln', replicas: config.streamReplicas })
   const keeping = { replicas: config.streamReplicas }
   const folder = join(config.dataDir, 'local')
-  const made = environments({ folder: environmentsIn(folder), ...machine })
-  const objects = await natsObjects(nats, config.objects.bucket, keeping)
+  let made: Promise<Environments> | null = null
+  const environmentsHere = (): Promise<Environments> => made ??= lend().then((machine) => environments({ folder: environmentsIn(folder), ...machine }))
+  const objects = await objectsOf(config, nats)
   const logs = natsLogs(nats, log)
-  const builds = localBuilds({ folder, objects, environments: made, log })
-  const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
+  const platform = config.kubernetes
+    ? await onKubernetes(config, config.kubernetes, { objects, logs, log })
+    : await onThisMachine(config, folder, await environmentsHere(), await lend(), { objects, logs, log })
   const ports: Ports = {
-    builds, workloads, objects, logs, log,
+    builds: platform.builds, workloads: platform.workloads, objects, logs, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), metrics: metrics({ processFigures: true }),
     records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
   }
   return {
     ports,
-    runtimePython: (line) => runtimePython(folder, made, machine, line),
+    runtimePython: async (line) => config.runtimePython ?? runtimePython(folder, await environmentsHere(), await lend(), line),
     // In reverse: first what still writes logs, then the connection they go over.
     async close() {
-      await Promise.all([builds.close(), workloads.close(), made.close()])
+      await Promise.all([platform.close(), made?.then((one) => one.close())])
       await nats.nc.drain().catch(() => undefined)
       await nats.nc.close()
+    },
+  }
+}
+
+type Around = Pick<Ports, 'objects' | 'logs' | 'log'>
+
+async function onThisMachine(config: Config, folder: string, made: Environments, machine: Machine, { objects, logs, log }: Around): Promise<Platform> {
+  const builds = localBuilds({ folder, objects, environments: made, log })
+  const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
+  return { builds, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]) } }
+}
+
+/** Loaded when it is wanted: the clients of Kubernetes and of S3 are large, and a laptop needs neither. */
+async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config, config: KubernetesConfig, { objects, logs, log }: Around): Promise<Platform> {
+  const [{ cluster }, { kubernetesBuilds }, { kubernetesWorkloads }, { credentialsFrom, registries }, { images }] = await Promise.all([
+    import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/registry.ts'), import('./oci/images.ts'),
+  ])
+  const credentials = credentialsFrom(config.registryAuthFile && (await readFile(config.registryAuthFile, 'utf8')))
+  const registry = images(registries({ insecure: new Set(config.insecureRegistries), credentials }))
+  const api = cluster(config)
+  const builds = kubernetesBuilds({ cluster: api, config, s3, bucket, registry, objects, log })
+  const workloads = kubernetesWorkloads({ cluster: api, config, logs, log, readyTimeoutMs })
+  return { builds, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]); await api.close() } }
+}
+
+/** Archives may come from both stores, wherever kiln keeps its own. */
+async function objectsOf({ objects: { kind, bucket }, s3, streamReplicas }: Config, nats: Nats): Promise<Objects> {
+  const hasS3 = kind === 's3' || s3.endpoint !== null || s3.credentials !== null
+  const { s3Objects, s3Reader } = hasS3 ? await import('./s3/objects.ts') : { s3Objects: null, s3Reader: null }
+  const own = kind === 's3' ? await s3Objects!({ bucket, ...s3 }) : await natsObjects(nats, bucket, { replicas: streamReplicas })
+  const [fromNats, fromS3] = [natsReader(nats), s3Reader?.(s3) ?? null]
+  return {
+    ...own,
+    async read(address, limit) {
+      if (!address.startsWith('s3://')) return fromNats(address, limit)
+      if (!fromS3) throw new Refusal(400, 42005, 'This kiln has no S3: send the archive itself, or have the operator set S3_ENDPOINT and credentials.')
+      return fromS3(address, limit)
     },
   }
 }

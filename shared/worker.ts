@@ -2,8 +2,8 @@
 import type { Delivery, Hearing, Settlement, Wish } from './bus.ts'
 import { nextFact, type FactName, type Heard } from './events.ts'
 import type { Ports } from './ports.ts'
-import { Unavailable, type Failure } from './trouble.ts'
-import { later, type Statement, type Verdict } from './verdict.ts'
+import { Refusal, Unavailable, type Failure } from './trouble.ts'
+import { later, refuse, type Statement, type Verdict } from './verdict.ts'
 
 export interface Work<N extends FactName> extends Omit<Wish, 'fact' | 'refused'> {
   /** The service: source of its facts, stage of its failures. */
@@ -31,6 +31,7 @@ async function settle<N extends FactName>(ports: WorkerPorts, one: Work<N>, hear
   const end = ports.metrics.begin(one.name)
   const log = ports.log.with({ service: one.service, lambda_id: heard.id, version: heard.version, fact: heard.fact, request_id: heard.cause })
   const verdict = await one.handle(heard, delivery).catch((error: unknown): Verdict => {
+    if (error instanceof Refusal) return refuse({ cause: 'user', reason: 'Refused', message: error.message })
     if (error instanceof Unavailable) return later(1_000, { cause: 'infrastructure', reason: 'Unavailable', message: error.message })
     log.error('a bug: the handler threw', { error, attempt: delivery.attempt })
     return { verdict: 'later', ms: 1_000, failure: ours(error) }

@@ -29,7 +29,10 @@ export interface Pod {
   startedAt: string | null
 }
 
-/** What the platform shows of one version of one lambda. `failed`: it was given up, and its pods are gone. */
+/**
+ * What the platform shows of one version of one lambda. `failed`: it was given up, and its pods are gone. `terminated` says who ended it: `Replaced` by a newer
+ * version, `Removed` by kiln, `Deleted` by somebody else, and whoever still wants it applies it again.
+ */
 export interface Observation {
   id: string
   account: string

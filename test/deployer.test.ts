@@ -5,9 +5,11 @@ import type { Hearing } from '../shared/bus.ts'
 import type { FactName, Heard } from '../shared/events.ts'
 import type { LambdaRecord } from '../shared/records.ts'
 import { startDeployer } from '../services/deployer/index.ts'
-import { resync, startObserver, type Observing } from '../services/deployer/observe.ts'
+import { keepInAgreement, resync, startObserver, type Observing } from '../services/deployer/observe.ts'
 import { startProjection } from '../services/status-api/index.ts'
-import { fact } from './stand/await.ts'
+import { Refusal, Unavailable } from '../shared/trouble.ts'
+import type { Workload } from '../shared/workloads.ts'
+import { fact, gate } from './stand/await.ts'
 import { first, folded } from './stand/caller.ts'
 import { digestFor, recordFor, state, versionFor, write } from './stand/lives.ts'
 import { testNats, type TestNats } from './stand/nats.ts'
@@ -181,10 +183,10 @@ test('at start, what should run is applied and what nobody wants is removed', as
   wanted.set(old.id, { ...wanted.get(old.id)!, epoch: -1 })
   await write(ports, { ...off, alive: false, epoch: 1 })
   wanted.set('stranger', { ...wanted.get(stays.id)!, id: 'stranger' })
-  assert.equal(await resync(ports), { applied: 2, removed: 2 })
+  assert.equal(await resync(ports, null), { applied: 2, removed: 2 })
   assert.equal(new Set(wanted.keys()), new Set([stays.id, lost.id, old.id]))
   assert.is(wanted.get(old.id)!.epoch, 0)
-  assert.equal(await resync(ports), { applied: 0, removed: 0 })
+  assert.equal(await resync(ports, null), { applied: 0, removed: 0 })
 })
 
 test('at start, what served before and is gone is said to wait, before anything is applied', async () => {
@@ -193,14 +195,67 @@ test('at start, what served before and is gone is said to wait, before anything 
   const [before] = (await ports.bus.history(record.id, 0, 100)).slice(-1)
   await observing.close()
   observing = await startObserver(ports)
-  await resync(ports)
+  await resync(ports, observing)
   const after: string[] = []
   await first(ports, record.id, before!.seq, ({ fact: name }) => after.push(name) > 0 && name === 'workload.running')
   assert.equal(after, ['workload.waiting', 'workload.running'])
 })
 
+test('at start, a version that the platform shows no more is said to wait, though a newer one runs', async () => {
+  const record = await running()
+  await state(ports, { ...record, version: 7 }, 'workload.running', { reason: 'Running', message: 'It runs.', pods: [], endpoints: ['http://127.0.0.1:9'] })
+  await told(record, 'workload.running', 7)
+  await observing.close()
+  observing = await startObserver(ports)
+  await resync(ports, observing)
+  const said = (await ports.bus.history(record.id, 0, 100)).filter(({ fact: name }) => name === 'workload.waiting')
+  assert.equal(said.map(({ version }) => version), [7])
+})
+
+test('what somebody deletes from the platform is applied again', async () => {
+  const record = await running()
+  const [before] = (await ports.bus.history(record.id, 0, 100)).slice(-1)
+  ports.workloads.wanted.delete(record.id)
+  ports.workloads.show({ id: record.id, shows: 'terminated', reason: 'Deleted', message: 'Somebody deleted it.' })
+  const after: string[] = []
+  await first(ports, record.id, before!.seq, ({ fact: name }) => after.push(name) > 0 && name === 'workload.running')
+  assert.equal(after, ['workload.terminated', 'workload.running'])
+  assert.ok(ports.workloads.wanted.has(record.id))
+})
+
+const workloadOfNobody = { id: 'stranger', account: 'default', version: 1, epoch: 0 } as Workload
+
+test('when kiln knows of no lambda at all, it removes none', async () => {
+  const { wanted } = ports.workloads
+  wanted.set('stranger', workloadOfNobody)
+  assert.equal(await resync(ports, null), { applied: 0, removed: 0 })
+  assert.ok(wanted.has('stranger'))
+})
+
+test('a resync that cannot read removes nothing, and is done again', async () => {
+  const record = await running()
+  const { list } = ports.workloads
+  ports.workloads.wanted.set('stranger', { ...ports.workloads.wanted.get(record.id)!, id: 'stranger' })
+  let asked = 0
+  ports.workloads.list = async () => { if (++asked === 1) throw new Unavailable('no platform'); return list() }
+  const removed = gate()
+  const remove = ports.workloads.remove
+  ports.workloads.remove = async (id) => { await remove(id); removed.open() }
+  const agreeing = await keepInAgreement(ports, observing, { everyMs: 60_000, againMs: 1 })
+  await removed.promise
+  agreeing.close()
+  assert.equal([asked, ports.workloads.wanted.has('stranger'), ports.workloads.wanted.has(record.id)], [2, false, true])
+})
+
+test('what the platform refuses for the user\'s own words fails at once', async () => {
+  ports.workloads.apply = async () => { throw new Refusal(422, null, 'The cluster has no namespace moon.') }
+  const record = await write(ports, recordFor())
+  await built(record, 'x')
+  const failed = await fact(ports, record.id, 'workload.failed')
+  assert.equal([failed.data.cause, failed.data.message], ['user', 'The cluster has no namespace moon.'])
+})
+
 test('a platform that does not answer is tried again', async () => {
-  const { Unavailable } = await import('../shared/trouble.ts')
   const apply = ports.workloads.apply
   ports.workloads.apply = async () => { ports.workloads.apply = apply; throw new Unavailable('no platform') }
   await running()

@@ -55,6 +55,13 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
     const { record } = await one(c)
     return eventsAnswer(c, ports, record)
   })
+  // For autoscalers: how much work a stage has. JetStream itself is asked; the monitoring page of a follower shows other numbers.
+  app.get('/queues/:consumer', async (c) => {
+    const consumer = c.req.param('consumer')
+    const depth = await ports.bus.depth(consumer).catch(() => null)
+    if (!depth) throw new Refusal(404, null, `There is no stage ${consumer}, or it has not begun to work yet.`)
+    return c.json({ consumer, waiting: depth.waiting, unacknowledged: depth.inFlight, depth: depth.waiting + depth.inFlight })
+  })
   app.get('/lambdas/:id/docs', async (c) => docs(c, ports, (await one(c)).record, limits))
   return app
 }

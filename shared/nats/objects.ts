@@ -30,7 +30,7 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
       const all = await store.list()
       return all.filter((one) => !one.deleted && one.name.startsWith(prefix)).map((one) => ({ name: one.name, bytes: one.size }))
     },
-    read: (address, limit) => readAddress(nats, address, limit),
+    read: natsReader(nats),
   })
 }
 
@@ -62,6 +62,9 @@ async function whole(nats: Nats, store: ObjectStore, name: string): Promise<Buff
   const blob = await nats.whileConnected(store.getBlob(name), readingMs + info.size / slowestBytesPerMs)
   return blob === null ? null : Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength)
 }
+
+/** What reads addresses of JetStream, wherever kiln keeps its own objects. */
+export const natsReader = (nats: Nats): Objects['read'] => withTrouble<Pick<Objects, 'read'>>({ read: (address, limit) => readAddress(nats, address, limit) }).read
 
 /** `nats://<bucket>/<name>`: an object in any bucket of the same JetStream. */
 async function readAddress(nats: Nats, address: string, limit: number): Promise<Buffer | null> {
