@@ -195,7 +195,6 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
     async close() {
       isClosed = true
       await shared.end(closing)
-      await cluster.close()
     },
   }
 }

@@ -158,7 +158,6 @@ export function kubernetesWorkloads(options: KubernetesWorkloadsOptions): Worklo
       told.close()
       watching?.mirror.close()
       await watching?.printed.close()
-      await cluster.close()
     },
   }
 }

@@ -24,7 +24,7 @@ life = str(uuid.uuid4())
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = json.dumps({"answer": ${JSON.stringify(answer)}, "life": life, "env": dict(os.environ), "cwd": os.getcwd(),
+        body = json.dumps({"answer": ${JSON.stringify(answer)}, "pid": os.getpid(), "life": life, "env": dict(os.environ), "cwd": os.getcwd(),
             "config": json.load(open(os.environ["LAMBDA_USER_CONFIG"]))}).encode()
         if self.path.startswith("/end"): os._exit(3)
         self.send_response(200)
@@ -112,7 +112,8 @@ export const runs = (version: number) => (o: Observation): boolean => o.version 
 
 export interface Answer {
   answer: string
-  /** Another one in each process. */
+  pid: number
+  /** Another one in each process, on every platform. */
   life: string
   cwd: string
   env: Record<string, string>
