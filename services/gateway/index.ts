@@ -87,7 +87,9 @@ export function forwardTo(url: string): Handler {
   return async (request) => {
     const { pathname, search } = new URL(request.url)
     const { method, headers, body, signal } = request
-    return fetch(new URL(pathname + search, url), { method, headers, body, signal, redirect: 'manual', ...(body && { duplex: 'half' }) } as RequestInit)
+    const answer = await fetch(new URL(pathname + search, url), { method, headers, body, signal, redirect: 'manual', ...(body && { duplex: 'half' }) } as RequestInit)
+    // What fetch gives cannot be given more headers.
+    return new Response(answer.body, { status: answer.status, headers: new Headers(answer.headers) })
   }
 }
 
