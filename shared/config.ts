@@ -37,7 +37,7 @@ export const settings: Setting[] = [
   { name: 'KANIKO_CACHE_REPOSITORY', default: null, means: 'repository for kaniko\'s layer cache; absent: no cache' },
   { name: 'BUILD_LIMITS', default: null, means: 'what a build pod may use, e.g. `cpu=2,memory=4Gi`' },
   { name: 'SCHEDULE_TIMEOUT', default: '300', means: 'seconds that a build pod may wait for a node' },
-  { name: 'LAMBDA_BASE_IMAGE', default: 'lpa-lambda-base:latest', means: 'base image of lambdas that name none (it does not matter on the local platform)' },
+  { name: 'LAMBDA_BASE_IMAGE', default: null, means: 'base image of lambdas that name none; absent: `lpa-lambda-base:latest` of LAMBDA_REGISTRY (it does not matter on the local platform)' },
   { name: 'TOKENS', default: null, means: '`account=token` pairs, comma-separated: callers need `Authorization: Bearer <token>`; absent: everyone is account `default`' },
   { name: 'MAX_ARCHIVE_BYTES', default: '64Mi', means: 'largest archive that is taken' },
   { name: 'MAX_UNPACKED_BYTES', default: '512Mi', means: 'largest content of an archive' },
@@ -141,7 +141,7 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     natsUrl: text('NATS_URL'), natsPort: number('NATS_PORT', 1, 65_535), streamReplicas: number('STREAM_REPLICAS', 1, 5),
     objects: { kind: kind as 'nats' | 's3', bucket: bucket ?? '' }, s3: s3In(text, complaints), platform, kubernetes,
     can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null },
-    baseImage: text('LAMBDA_BASE_IMAGE')!, tokens: tokensIn(text('TOKENS'), complaints),
+    baseImage: text('LAMBDA_BASE_IMAGE') ?? (kubernetes ? `${kubernetes.registry}/${usualBase}` : usualBase), tokens: tokensIn(text('TOKENS'), complaints),
     maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
     buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000), buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
     proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'),
@@ -150,6 +150,8 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
   if (complaints.length > 0) throw new Error(`kiln cannot start with these settings:\n${complaints.map((c) => `  - ${c}`).join('\n')}`)
   return Object.freeze(config)
 }
+
+const usualBase = 'lpa-lambda-base:latest'
 
 type Text = (name: string) => string | null
 

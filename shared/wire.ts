@@ -85,7 +85,7 @@ async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config,
   const [{ cluster }, { kubernetesBuilds }, { kubernetesWorkloads }, { credentialsFrom, registries }, { images }] = await Promise.all([
     import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/registry.ts'), import('./oci/images.ts'),
   ])
-  const credentials = credentialsFrom(config.registryAuthFile && (await readFile(config.registryAuthFile, 'utf8')))
+  const credentials = credentialsFrom(config.registryAuthFile && (await textOf(config.registryAuthFile)))
   const registry = images(registries({ insecure: new Set(config.insecureRegistries), credentials }))
   const api = cluster(config)
   const builds = kubernetesBuilds({ cluster: api, config, s3, bucket, registry, objects, log })
@@ -93,11 +93,32 @@ async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config,
   return { builds, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]); await api.close() } }
 }
 
+/** null: there is no such file. Credentials may be left out where a registry asks for none. */
+const textOf = (file: string): Promise<string | null> => readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  if (error.code === 'ENOENT') return null
+  throw error
+})
+
+/** Made when it is first used: most services of a cluster need no objects, and get no credentials for them. */
+function whenUsed(make: () => Promise<Objects>): Omit<Objects, 'read'> {
+  let made: Objects | null = null
+  let making: Promise<Objects> | null = null
+  const get = (): Promise<Objects> => making ??= make().then((one) => made = one, (error: unknown) => { making = null; throw error })
+  return {
+    knows: (name) => made?.knows(name) ?? false,
+    put: async (name, bytes) => (await get()).put(name, bytes),
+    get: async (name) => (await get()).get(name),
+    has: async (name) => (await get()).has(name),
+    remove: async (name) => (await get()).remove(name),
+    list: async (prefix) => (await get()).list(prefix),
+  }
+}
+
 /** Archives may come from both stores, wherever kiln keeps its own. */
 async function objectsOf({ objects: { kind, bucket }, s3, streamReplicas }: Config, nats: Nats): Promise<Objects> {
   const hasS3 = kind === 's3' || s3.endpoint !== null || s3.credentials !== null
   const { s3Objects, s3Reader } = hasS3 ? await import('./s3/objects.ts') : { s3Objects: null, s3Reader: null }
-  const own = kind === 's3' ? await s3Objects!({ bucket, ...s3 }) : await natsObjects(nats, bucket, { replicas: streamReplicas })
+  const own = kind === 's3' ? whenUsed(() => s3Objects!({ bucket, ...s3 })) : await natsObjects(nats, bucket, { replicas: streamReplicas })
   const [fromNats, fromS3] = [natsReader(nats), s3Reader?.(s3) ?? null]
   return {
     ...own,

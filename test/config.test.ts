@@ -14,6 +14,17 @@ config('every complaint comes in one message, with the name and what is allowed'
 })
 config('it is frozen', () => { assert.throws(() => { (readConfig({}) as { port: number }).port = 1 }) })
 config('tokens name accounts', () => { assert.equal([...readConfig({ TOKENS: 'acme=secret-token, other=12345678' }).tokens], [['secret-token', 'acme'], ['12345678', 'other']]) })
+const onKubernetes = { PLATFORM: 'kubernetes', OBJECTS: 's3://kiln', LAMBDA_REGISTRY: 'registry.example:5000/team' }
+config('on Kubernetes: images, contexts and namespaces have their places', () => {
+  const { kubernetes, can, objects, baseImage } = readConfig({ ...onKubernetes, LAMBDA_NAMESPACES: 'blue, green', BUILD_LIMITS: 'cpu=2,memory=4Gi', LAMBDA_INSECURE_REGISTRIES: 'registry.example:5000' })
+  assert.equal([kubernetes?.namespaces, kubernetes?.buildLimits, kubernetes?.insecureRegistries, kubernetes?.scheduleTimeoutMs], [['blue', 'green'], { cpu: '2', memory: '4Gi' }, ['registry.example:5000'], 300_000])
+  assert.equal([can.runDockerCommands, can.readSecrets, can.namespaces, objects.kind, baseImage], [true, true, ['blue', 'green'], 's3', 'registry.example:5000/team/lpa-lambda-base:latest'])
+})
+const badOnes: Array<[string, Record<string, string>]> = [
+  ['OBJECTS', { OBJECTS: 'nats://kiln' }], ['LAMBDA_REGISTRY', { LAMBDA_REGISTRY: 'http://registry/' }], ['LAMBDA_NAMESPACES', { LAMBDA_NAMESPACES: 'kube-system' }],
+  ['BUILD_LIMITS', { BUILD_LIMITS: 'cpu:2' }], ['INSTALLATION', { INSTALLATION: 'My Kiln' }], ['AWS_SECRET_ACCESS_KEY', { AWS_ACCESS_KEY_ID: 'x' }], ['S3_ENDPOINT', { S3_ENDPOINT: 's3.example' }],
+]
+for (const [name, env] of badOnes) config(`a ${name} that cannot be is complained of by name`, () => assert.throws(() => readConfig({ ...onKubernetes, ...env }), (error: Error) => error.message.includes(name)))
 config.run()
 
 // ---

@@ -5,6 +5,7 @@ import { getRequestListener } from '@hono/node-server'
 import { Hono, type MiddlewareHandler } from 'hono'
 import { problem, problemResponse, requestIdOf, sendProblem, withManners, type HttpEnv, type Problem } from '../../shared/http.ts'
 import type { Ports } from '../../shared/ports.ts'
+import { Unavailable } from '../../shared/trouble.ts'
 import { docsPages } from './docs.ts'
 import type { Places } from './places.ts'
 import type { Place, Proxy } from './proxy.ts'
@@ -82,12 +83,21 @@ function inside(request: Request, account: string, requestId: string): Request {
   return new Request(request, { headers, ...(request.body && { duplex: 'half' }) } as RequestInit)
 }
 
+/** Of one connection only (RFC 9110 §7.6.1), or answered by the gateway's own server already. */
+const notForwarded = ['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'expect']
+
 /** A service in another process: the same handler, over HTTP. */
 export function forwardTo(url: string): Handler {
   return async (request) => {
     const { pathname, search } = new URL(request.url)
-    const { method, headers, body, signal } = request
-    const answer = await fetch(new URL(pathname + search, url), { method, headers, body, signal, redirect: 'manual', ...(body && { duplex: 'half' }) } as RequestInit)
+    const { method, body, signal } = request
+    const headers = new Headers(request.headers)
+    for (const name of notForwarded) headers.delete(name)
+    const wish = { method, headers, body, signal, redirect: 'manual', ...(body && { duplex: 'half' }) } as RequestInit
+    const answer = await fetch(new URL(pathname + search, url), wish).catch((error: Error) => {
+      if (signal.aborted) throw error
+      throw new Unavailable(`The part of kiln that answers this cannot be reached now; try again soon.`, { cause: error })
+    })
     // What fetch gives cannot be given more headers.
     return new Response(answer.body, { status: answer.status, headers: new Headers(answer.headers) })
   }

@@ -53,18 +53,28 @@ interface Call {
   contentType?: string
 }
 
-/** `kubeconfig`: a file; null: the cluster that kiln itself runs in. Throws a plain Error when neither is there. */
+/** `kubeconfig`: a file; null: the cluster that kiln itself runs in. Looked at with the first request: a service that asks nothing needs no right to ask. */
 export function cluster({ kubeconfig }: { kubeconfig: string | null }): Cluster {
-  const config = new KubeConfig()
-  if (kubeconfig) config.loadFromFile(kubeconfig)
-  else if (existsSync(ownAccount)) config.loadFromCluster()
-  else throw new Error('kiln runs in no cluster of Kubernetes; KUBECONFIG must name a file that says how to reach one')
-  const server = config.getCurrentCluster()?.server
-  if (!server) throw new Error(`${kubeconfig ?? 'the pod'} names no cluster of Kubernetes`)
+  let known: { config: KubeConfig; server: string } | null = null
   let agent: { key: string; agent: Agent } | null = null
+
+  function reached(): { config: KubeConfig; server: string } {
+    if (known) return known
+    const config = new KubeConfig()
+    try {
+      if (kubeconfig) config.loadFromFile(kubeconfig)
+      else if (existsSync(ownAccount)) config.loadFromCluster()
+    } catch (error) {
+      throw new Unavailable(`${kubeconfig ?? ownAccount} does not say how to reach a cluster: ${(error as Error).message}`, { cause: error })
+    }
+    const server = config.getCurrentCluster()?.server
+    if (!server) throw new Unavailable(kubeconfig ? `${kubeconfig} names no cluster of Kubernetes` : 'kiln runs in no cluster of Kubernetes; KUBECONFIG must name a file that says how to reach one')
+    return known = { config, server }
+  }
 
   /** Tokens and certificates may be renewed while kiln runs: they are asked for at each request, and cost nothing unless they changed. */
   async function admission(): Promise<{ headers: Record<string, string>; agent: Agent }> {
+    const { config } = reached()
     const options: RequestOptions = { headers: {} }
     await config.applyToHTTPSOptions(options)
     const { ca, cert, key, rejectUnauthorized, servername, auth } = options
@@ -78,6 +88,7 @@ export function cluster({ kubeconfig }: { kubeconfig: string | null }): Cluster 
   }
 
   async function send({ method, path, query, body, contentType = 'application/json' }: Call, more: { signal?: AbortSignal; bodyTimeout?: number } = {}) {
+    const { server } = reached()
     const { headers, agent: dispatcher } = await admission()
     try {
       return await request(`${server}${path}${queryOf(query)}`, {

@@ -23,6 +23,8 @@ interface Event<T> {
 
 /** The server ends a watch cleanly after about this long; then it goes on where it was. */
 const watchSeconds = 300
+/** Of Events there are no bookmarks: such a watch ends before its silence could mean that nobody is there. */
+const quietSeconds = 110
 /** Bookmarks come once a minute: after longer silence nobody is there any more. */
 const silenceMs = 150_000
 const mostPauseMs = 5_000
@@ -45,7 +47,7 @@ export function follow<T extends object>(cluster: Cluster, path: string, query: 
 
   /** One watch from this version on, until the server ends it; resolves with where to go on. */
   async function watch(from: string): Promise<string> {
-    const seconds = Math.round(watchSeconds * (0.8 + Math.random() * 0.2))
+    const seconds = Math.round((path.endsWith('/events') ? quietSeconds : watchSeconds) * (0.8 + Math.random() * 0.2))
     const stream = await cluster.stream(path, { ...query, watch: true, allowWatchBookmarks: true, resourceVersion: from, timeoutSeconds: seconds }, over.signal, silenceMs)
     let at = from
     for await (const line of linesOf(stream!)) {
