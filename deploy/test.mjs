@@ -55,7 +55,7 @@ function report({ name, passed, failed, skipped, seconds, output }) {
   if (failed > 0) say(output)
 }
 
-const env = await prepare(process.env)
+const env = await prepare(process.env, { servers: true })
 const words = process.argv.slice(2)
 const files = (await readdir(join(root, 'test'))).filter((name) => name.endsWith('.test.ts')).sort()
 /** The longest first, so that nothing long begins last. */

@@ -213,25 +213,11 @@ kept('an Idempotency-Key keeps its first answer', async () => {
 kept.run()
 
 // ---
+/** What every store promises is in contract/objects.ts. */
 const objects = suite('objects')
 objects.before(open)
 objects.after(close)
 
-objects('what was put is got, whatever its size', async () => {
-  for (const size of [0, 1, 128 * 1024, 3_000_000]) {
-    const bytes = Buffer.alloc(size, 7)
-    await ports.objects.put(`sizes/${size}`, bytes)
-    assert.ok((await ports.objects.get(`sizes/${size}`))!.equals(bytes))
-  }
-})
-objects('absence is null, and removing what is not there is fine', async () => {
-  assert.is(await ports.objects.get('nothing'), null)
-  assert.is(await ports.objects.has('nothing'), false)
-  await ports.objects.remove('nothing')
-  await ports.objects.put('gone', Buffer.from('x'))
-  await ports.objects.remove('gone')
-  assert.is(await ports.objects.get('gone'), null)
-})
 objects('a name whose content is gone is not there, until it is put again', async () => {
   await ports.objects.put('hollow', Buffer.from('content'))
   const nc = await connect({ servers: nats.url })
@@ -240,22 +226,6 @@ objects('a name whose content is gone is not there, until it is put again', asyn
   assert.equal([await ports.objects.has('hollow'), await ports.objects.get('hollow')], [false, null])
   await ports.objects.put('hollow', Buffer.from('content'))
   assert.is(String(await ports.objects.get('hollow')), 'content')
-})
-objects('a list holds what begins so', async () => {
-  await ports.objects.put('list/a', Buffer.from('1'))
-  await ports.objects.put('list/b', Buffer.from('22'))
-  assert.equal((await ports.objects.list('list/')).sort((x, y) => (x.name < y.name ? -1 : 1)), [{ name: 'list/a', bytes: 1 }, { name: 'list/b', bytes: 2 }])
-})
-objects('another bucket is read by its address, within the limit', async () => {
-  const nc = await connect({ servers: nats.url })
-  await (await nc.jetstream().views.os('theirs')).putBlob({ name: 'in/a.zip' }, Buffer.from('zip'))
-  assert.is(String(await ports.objects.read('nats://theirs/in/a.zip', 10)), 'zip')
-  assert.is(await ports.objects.read('nats://theirs/other', 10), null)
-  assert.is(await ports.objects.read('nats://nobodys/other', 10), null)
-  assert.is(await ports.objects.read('https://example.org/x', 10), null)
-  const refused = await ports.objects.read('nats://theirs/in/a.zip', 2).catch((error: { status: number }) => error.status)
-  assert.is(refused, 413)
-  await nc.close()
 })
 objects.run()
 
