@@ -1,12 +1,13 @@
 // Runs the benchmarks one after the other and prints one table.
 import { benchFacts, benchThroughput } from './facts.ts'
+import { benchKubernetes } from './kubernetes.ts'
 import { benchProxy } from './proxy.ts'
 import { benchPython, benchUpdate } from './python.ts'
 import { benchStatus } from './status.ts'
 import type { Line } from './line.ts'
 
 const parts: Record<string, () => Promise<Line[]>> = {
-  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus,
+  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes,
 }
 const words = process.argv.slice(2)
 const lines: Line[] = []

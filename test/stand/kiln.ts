@@ -1,12 +1,9 @@
 // A whole kiln in a process of its own, over the real local platform: started, killed and started again by tests.
-import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { freePort } from '../../shared/nats/server.ts'
+import { serviceProcess } from './service.ts'
 
 export interface TestKiln {
   address: string
@@ -26,13 +23,10 @@ export interface TestKiln {
   remove(): Promise<void>
 }
 
-const main = fileURLToPath(new URL('../../services/main.ts', import.meta.url))
-
 export async function testKiln(env: Record<string, string> = {}): Promise<TestKiln> {
   const dataDir = await mkdtemp(join(tmpdir(), 'kiln-test-'))
   const [port, natsPort] = [await freePort(0), await freePort(0)]
-  let child: ChildProcess | null = null
-  let printed: string[] = []
+  const kiln = serviceProcess('all', { DATA_DIR: dataDir, PORT: String(port), NATS_PORT: String(natsPort), ...env })
   const pids = new Set<number>()
 
   async function note(): Promise<void> {
@@ -43,31 +37,16 @@ export async function testKiln(env: Record<string, string> = {}): Promise<TestKi
     }
   }
   async function end(signal: NodeJS.Signals): Promise<number | null> {
-    if (!child || child.exitCode !== null || child.signalCode !== null) return child?.exitCode ?? null
     await note()
-    const exited = once(child, 'exit')
-    child.kill(signal)
-    return (await exited)[0] as number | null
+    return kiln.end(signal)
   }
 
   return {
     address: `http://127.0.0.1:${port}`, dataDir, natsUrl: `nats://127.0.0.1:${natsPort}`,
-    async start() {
-      printed = []
-      child = spawn(process.execPath, ['--import', 'tsx', main, 'all'], {
-        stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, DATA_DIR: dataDir, PORT: String(port), NATS_PORT: String(natsPort), LOG_LEVEL: 'warn', ...env },
-      })
-      const exited = once(child, 'exit').then(() => false)
-      for (const stream of [child.stdout!, child.stderr!]) createInterface({ input: stream }).on('line', (line) => printed.push(line))
-      const ready = new Promise<boolean>((resolve) => {
-        createInterface({ input: child!.stderr! }).on('line', (line) => { if (line.startsWith('ready')) resolve(true) })
-      })
-      return Promise.race([ready, exited])
-    },
+    start: async () => (await kiln.start()) !== null,
     async kill() { await end('SIGKILL') },
     stop: () => end('SIGTERM'),
-    output: () => printed.join('\n'),
+    output: () => kiln.output(),
     async leftovers() {
       await note()
       return [...pids].filter((pid) => { try { process.kill(pid, 0); return true } catch { return false } })
