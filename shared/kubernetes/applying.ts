@@ -22,12 +22,13 @@ export async function applyAll(cluster: Cluster, placement: Placement, workload:
     cluster.apply(path.configMaps(namespace, configName(id, version)), configMap(workload, placement)),
     cluster.apply(path.services(namespace, name), service(workload, placement)),
   ])
+  // An autoscaler that is let go of must not see the number that it is let go for.
+  if (!scaler && there && workloadIn(there)?.deploy.autoscaling) await cluster.remove(path.autoscalers(namespace, name))
   const scale = (): Promise<DeploymentResource> => cluster.apply(at, scaled(workload, there), scaleManager)
   const present = scaler && there ? await scale() : there
   await cluster.apply(at, deployment(workload, placement, { ...(present && { resourceVersion: present.metadata.resourceVersion }), ...(givenUp && { givenUp }) }))
   if (scaler && !there) await scale()
   if (scaler) await cluster.apply(path.autoscalers(namespace, name), scaler)
-  else if (there && workloadIn(there)?.deploy.autoscaling) await cluster.remove(path.autoscalers(namespace, name))
 }
 
 /** As many pods as there are, within the autoscaler's bounds: it would bring them there itself, but only at its next look. */

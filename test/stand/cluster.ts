@@ -51,7 +51,7 @@ async function realOne(kubeconfig: string): Promise<Place> {
 
 async function standIn(): Promise<Place> {
   const folder = await mkdtemp(join(tmpdir(), 'kiln-test-cluster-'))
-  const [registry, stand] = await Promise.all([registryServer(), standCluster()])
+  const [registry, stand] = await Promise.all([registryServer(), standCluster({ timeScale: 0.2 })])
   const kubeconfig = join(folder, 'kubeconfig')
   await writeFile(kubeconfig, stand.kubeconfig)
   return {
