@@ -10,16 +10,25 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { connectNats } from '../shared/nats/connect.ts'
 import { natsObjects } from '../shared/nats/objects.ts'
-import { usualLimits, type S3Options } from '../shared/s3/client.ts'
+import { s3Store, usualLimits, type S3Options } from '../shared/s3/client.ts'
 import { s3Objects, s3Reader } from '../shared/s3/objects.ts'
 import { recentNames } from '../shared/s3/recent.ts'
+import type { Objects } from '../shared/objects.ts'
 import { Refusal, Unavailable } from '../shared/trouble.ts'
 import { objectsContract } from './contract/objects.ts'
+import { gate } from './stand/await.ts'
 import { testNats } from './stand/nats.ts'
 import { ownS3Server, s3Server, type OwnS3Server, type S3Server } from './stand/s3.ts'
 
 const optionsOf = ({ endpoint, region, accessKeyId, secretAccessKey }: S3Server): S3Options => ({ endpoint, region, credentials: { accessKeyId, secretAccessKey } })
 const unique = (name: string): string => `kiln-${name}-${randomUUID().slice(0, 8)}`
+
+/** The server may be one that stays. */
+async function removeBucket(options: S3Options, bucket: string, objects?: Objects): Promise<void> {
+  for (const { name } of (await objects?.list('')) ?? []) await objects!.remove(name)
+  const { s3 } = await s3Store(options, usualLimits)
+  await s3.deleteBucket({ Bucket: bucket })
+}
 
 objectsContract('on JetStream', async () => {
   const server = await testNats()
@@ -53,7 +62,10 @@ objectsContract('on S3', async () => {
       return `s3://${theirs}/${name}`
     },
     nowhere: (name) => `s3://${unique('nobodys')}/${name}`,
-    close: () => server.close(),
+    async close() {
+      for (const [name, content] of [[bucket, objects], [theirs, elsewhere]] as const) await removeBucket(options, name, content)
+      await server.close()
+    },
   }
 })
 
@@ -250,9 +262,7 @@ s3('addresses are read by themselves, too', async () => {
 s3('own objects in a bucket that has gone are not missing, but out of reach', async () => {
   const bucket = unique('gone')
   const objects = await s3Objects({ bucket, ...options })
-  const { S3 } = await import('@aws-sdk/client-s3')
-  const client = new S3({ endpoint: options.endpoint!, region: options.region, credentials: options.credentials!, forcePathStyle: true })
-  await client.deleteBucket({ Bucket: bucket })
+  await removeBucket(options, bucket)
   await isUnavailable(objects.get('x'), `said no to getting x in bucket ${bucket}: 404 NoSuchBucket`)
   await isUnavailable(objects.list(''), 'NoSuchBucket')
   await objects.put('x', Buffer.from('x')).then(() => assert.unreachable(), (error) => assert.instance(error, Unavailable))
@@ -271,6 +281,23 @@ s3('the bucket is named in the path, whatever the name of the host', async () =>
   let path = ''
   await standing((request, response) => { path = request.url!; response.end('<ListBucketResult/>') }, async (endpoint) => void await s3Objects({ bucket: 'bucket', ...options, endpoint: endpoint.replace('127.0.0.1', 'localhost') }))
   assert.match(path, /^\/bucket\/\?list-type=2/)
+})
+s3('nothing is sent that only Amazon understands', async () => {
+  const sent: Array<Record<string, unknown>> = []
+  await standing((request, response) => {
+    sent.push(request.headers)
+    request.resume().on('end', () => response.end(request.url!.includes('list-type') ? '<ListBucketResult/>' : ''))
+  }, async (endpoint) => {
+    const objects = await s3Objects({ bucket: 'bucket', ...options, endpoint })
+    await objects.put('x', Buffer.alloc(3_000_000))
+    await objects.get('x')
+  })
+  assert.is(sent.length, 3)
+  for (const headers of sent) assert.equal(Object.keys(headers).filter((name) => /checksum|trailer|decoded|encoding|expect/.test(name)), [])
+})
+s3('the more is sent, the longer it may take', async () => {
+  const { timeout } = await s3Store(options, usualLimits)
+  assert.equal([timeout(0), timeout(5_000_000)], [{ requestTimeout: 30_000 }, { requestTimeout: 35_000 }])
 })
 s3('overload and errors of the store are tried three times, then told', async () => {
   for (const [status, code] of [[503, 'SlowDown'], [500, 'InternalError']] as const) {
@@ -303,16 +330,18 @@ s3('an answer that does not come, stops or never ends is given up', async () => 
   })
 })
 s3('an object that is too large is not got, and one that grows meanwhile is refused all the same', async () => {
+  const left = gate()
   await standing((request, response) => {
     if (request.method === 'HEAD') return void response.writeHead(200, { 'content-length': request.url!.includes('before') ? 6 : 1 }).end()
     if (request.url!.includes('before')) response.destroy()
-    if (request.url!.includes('told')) return void response.writeHead(200, { 'content-length': 50 }).write('some')
+    if (request.url!.includes('told')) return void response.on('close', left.open).writeHead(200, { 'content-length': 50 }).write('some')
     response.write('larg')
     response.end('er')
   }, async (endpoint) => {
     const read = s3Reader({ ...options, endpoint })
     assert.is((await trouble(read('s3://bucket/before', 4))).message, 's3://bucket/before has 6 bytes; at most 4 are taken.')
     assert.is((await trouble(read('s3://bucket/told', 4))).message, 's3://bucket/told has 50 bytes; at most 4 are taken.')
+    await left.promise
     const refusal = await trouble(read('s3://bucket/streamed', 4)) as Refusal
     assert.is(refusal.status, 413)
   })

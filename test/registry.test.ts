@@ -194,6 +194,8 @@ real('with passwords lets in whoever says them, and the others are told why not'
 }))
 real('over https of its own making is taken where that is allowed, and nowhere else', () => withRegistry({ tls: selfSigned() }, async ({ address }) => {
   assert.equal(await clientOf(address).tags('app'), [])
+  const client = registries({ insecure: new Set([address.replace('127.0.0.1', 'LocalHost')]), credentials: none })
+  assert.equal(await client(address.replace('127.0.0.1', 'localhost')).tags('app'), [], 'a host has one name')
   const strict = registries({ insecure: new Set(), credentials: none })(address)
   const error = await isUnavailable(strict.tags('app'), `The registry ${address} has a certificate that is not trusted (DEPTH_ZERO_SELF_SIGNED_CERT)`, 'LAMBDA_INSECURE_REGISTRIES')
   assert.instance(error.cause, Error)

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { Unavailable } from '../trouble.ts'
 import { authorization, type Right } from './authorization.ts'
 import type { Credentials } from './credentials.ts'
-import { isDigest, isRepository, isTag } from './image-name.ts'
+import { isDigest, isRepository, isTag, registryOf } from './image-name.ts'
 import { requests, type Answer, type Request } from './requests.ts'
 
 export { credentialsFrom, type Credentials } from './credentials.ts'
@@ -27,10 +27,12 @@ const manifestBytes = 4 << 20
 const tagsBytes = 8 << 20
 const errorBytes = 64 << 10
 
+/** A client for each host: those of one host share its tokens. `insecure`: hosts that may speak plain http, or https with a certificate of their own. */
 export function registries({ insecure, credentials }: { insecure: ReadonlySet<string>; credentials: Credentials }): (host: string) => Registry {
   const made = new Map<string, Registry>()
-  const shared = requests(insecure)
-  return (host) => {
+  const shared = requests(new Set([...insecure].map(registryOf)))
+  return (given) => {
+    const host = registryOf(given)
     const known = made.get(host) ?? registry(host, credentials, authorization(host, shared, credentials).send)
     made.set(host, known)
     return known
