@@ -15,6 +15,8 @@ export interface BuildPlace {
 /** `<registry>/lambda-<id>:<context digest>` */
 export const destinationOf = (registry: string, { id, context }: Build): string => `${repositoryOf(registry, id)}:${context.digest}`
 
+/** Where kaniko finds the registry's credentials; said to it as well, since not every image of it does. */
+const credentials = '/kaniko/.docker'
 /** How long a build that is told to end may take. */
 const graceSeconds = 5
 
@@ -42,7 +44,7 @@ export function buildPod(place: BuildPlace, build: Build): object {
         securityContext: { allowPrivilegeEscalation: false, privileged: false },
         // Where it could not say the digest, the message is the end of its log.
         terminationMessagePolicy: 'FallbackToLogsOnError',
-        ...(config.registrySecret && { volumeMounts: [{ name: 'registry', mountPath: '/kaniko/.docker', readOnly: true }] }),
+        ...(config.registrySecret && { volumeMounts: [{ name: 'registry', mountPath: credentials, readOnly: true }] }),
       }],
       ...(config.registrySecret && { volumes: [{ name: 'registry', secret: { secretName: config.registrySecret, items: [{ key: '.dockerconfigjson', path: 'config.json' }] } }] }),
     },
@@ -62,6 +64,7 @@ function environmentOf({ config, s3 }: BuildPlace): object[] {
   const from = (name: string): object => ({ name, valueFrom: { secretKeyRef: { name: config.s3Secret, key: name } } })
   return [
     { name: 'AWS_REGION', value: s3.region },
+    ...(config.registrySecret ? [{ name: 'DOCKER_CONFIG', value: credentials }] : []),
     ...(s3.endpoint ? [{ name: 'S3_ENDPOINT', value: s3.endpoint }, { name: 'S3_FORCE_PATH_STYLE', value: 'true' }] : []),
     ...(config.s3Secret ? [from('AWS_ACCESS_KEY_ID'), from('AWS_SECRET_ACCESS_KEY')] : []),
   ]
