@@ -44,7 +44,8 @@ export function observed({ of: { id, account, version, epoch }, pods, log }: Pic
 }
 
 function readiness({ pods, wanted }: Together): string {
-  return `${pods.filter((one) => one.ready).length} of ${wanted} pod${wanted === 1 ? ' is' : 's are'} ready`
+  // While there are more than wanted, some are about to go.
+  return `${Math.min(wanted, pods.filter((one) => one.ready).length)} of ${wanted} pod${wanted === 1 ? ' is' : 's are'} ready`
 }
 
 /** The pod whose trouble speaks for all: one that has a reason, rather than one that merely starts. */

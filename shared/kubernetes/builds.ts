@@ -120,7 +120,8 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
       return isHopeless(why)
     }, watch.signal)
     const sight = await within(begun, leftMs(pod, config.scheduleTimeoutMs))
-    if (sight && why !== null && !isHopeless(why)) watch.waits(null)
+    const goesOn = sight?.pod && ['running', 'built'].includes(standingOf(sight.pod, null).stands)
+    if (goesOn && why !== null) watch.waits(null)
     return sight && !isHopeless(why) ? null : neverBegan(why, config.scheduleTimeoutMs / 1_000, config.kanikoImage)
   }
 

@@ -75,7 +75,7 @@ export function observers({ see, linesAreHere, removing, log }: { see(id: string
       return wait(id)
     }
     for (const observation of sight.observations) say(id, observation)
-    const there = new Set(sight.observations.map(keyOf))
+    const there = new Set([...sight.observations.map(keyOf), sight.leaving])
     for (const last of [...(told.get(id)?.values() ?? [])].filter((one) => !there.has(keyOf(one)))) gone(id, last, sight)
   }
 

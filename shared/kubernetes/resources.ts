@@ -84,6 +84,9 @@ export interface Wait {
 /** `ErrImagePull` and `ImagePullBackOff` alternate and are one thing. */
 const oneWord: Record<string, string> = { ErrImagePull: 'ImagePullBackOff', RunContainerError: 'CreateContainerError' }
 
+/** The back-off quotes what the pull said, after words of its own: both are told alike. */
+const pullMessage = (message: string): string => /ErrImagePull: ([\s\S]*)$/.exec(message)?.[1] ?? message
+
 /** Why a pod does not start. A missing volume shows in no status, only in an event (`FailedMount`). */
 export function waitOf(pod: PodResource, mount: Wait | null): Wait | null {
   const scheduled = condition(pod, 'PodScheduled')
@@ -91,7 +94,8 @@ export function waitOf(pod: PodResource, mount: Wait | null): Wait | null {
   const waiting = pod.status?.containerStatuses?.[0]?.state?.waiting
   if (!waiting?.reason || waiting.reason === 'PodInitializing') return null
   if (waiting.reason === 'ContainerCreating') return mount
-  return { reason: oneWord[waiting.reason] ?? waiting.reason, message: waiting.message ?? waiting.reason }
+  const reason = oneWord[waiting.reason] ?? waiting.reason
+  return { reason, message: reason === 'ImagePullBackOff' ? pullMessage(waiting.message ?? reason) : (waiting.message ?? reason) }
 }
 
 const volumeTrouble = new Set(['FailedMount', 'FailedAttachVolume', 'FailedCreatePodSandBox'])

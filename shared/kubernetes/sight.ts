@@ -27,7 +27,8 @@ export interface Sight {
   isComplete: boolean
   /** The wanted version did not get ready in time, and this older one serves. */
   late: Place | null
-  givenUp: GivenUp | null
+  /** The version that was given up while pods of it are still being stopped: its end is not told yet. */
+  leaving: string | null
 }
 
 export type AroundPod = (pod: PodResource, wanted: Workload | null) => Surroundings & { printed: string[] }
@@ -48,17 +49,19 @@ function newestDeployment(objects: LambdaObjects): { deployment: DeploymentResou
 export function sightOf(id: string, objects: LambdaObjects, around: AroundPod): Sight {
   const { deployment, wanted } = newestDeployment(objects)
   const groups = groupsOf(objects)
-  const older = wanted ? [...groups.values()].filter((group) => keyOf(group.place) !== keyOf(wanted)) : [...groups.values()]
+  // Without a Deployment nothing is wanted: what is left of its pods says nothing any more.
+  const older = wanted ? [...groups.values()].filter((group) => keyOf(group.place) !== keyOf(wanted)) : []
   const serving = older.find(({ live }) => live.some(isReady))
   const current = wanted && deployment ? togetherOf(wanted, deployment, groups.get(keyOf(wanted)), serving?.place.version ?? null, around) : null
   const isComplete = current !== null && current.pods.filter((one) => one.ready).length >= current.wanted
   const givenUp = deployment ? parsed<GivenUp>(deployment.metadata.annotations?.[annotation.givenUp]) : null
   return {
-    wanted, deployment, current, isComplete, givenUp,
+    wanted, deployment, current, isComplete,
+    leaving: givenUp && groups.get(keyOf(givenUp))?.live.length ? keyOf(givenUp) : null,
     late: deployment && serving && !isComplete && isPastDeadline(deployment, wanted!, objects) ? serving.place : null,
     observations: [
       ...(current ? [observationOf(current, deployment!, wanted!)] : []),
-      ...older.filter(({ live, place }) => live.length > 0 && !(givenUp && keyOf(givenUp) === keyOf(place))).map((group) => olderSight(id, group, isComplete, around)),
+      ...older.filter(({ live, place }) => live.length > 0 && !(givenUp && keyOf(givenUp) === keyOf(place))).map((group) => olderSight(id, group, workloadOf(group.place, objects), isComplete, around)),
       ...(givenUp && !groups.get(keyOf(givenUp))?.live.length ? [failedSight(id, wanted!, givenUp)] : []),
     ],
   }
@@ -116,9 +119,13 @@ function observationOf(current: Together, deployment: DeploymentResource, wanted
   return { ...seen, reason: 'ProgressDeadlineExceeded', message: `Version ${wanted.version} has not got ready in time. ${how}` }
 }
 
-function olderSight(id: string, group: Group, isReplaced: boolean, around: AroundPod): Observation {
+/** What an older version was made from: its ReplicaSet still says so. */
+const workloadOf = (place: Place, { replicaSets }: LambdaObjects): Workload | null =>
+  [...replicaSets.values()].map(workloadIn).find((one) => one !== null && keyOf(one) === keyOf(place)) ?? null
+
+function olderSight(id: string, group: Group, workload: Workload | null, isReplaced: boolean, around: AroundPod): Observation {
   const { place, account, live } = group
-  const pods = live.map((pod) => podOf(pod, around(pod, null)))
+  const pods = live.map((pod) => podOf(pod, around(pod, workload))).map((pod) => (workload ? named(pod, workload) : pod))
   const of = { id, account, ...place }
   return together({ of, wanted: live.length, pods, endpoints: isReplaced ? [] : originsOf(live), beside: null })
 }
