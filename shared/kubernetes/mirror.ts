@@ -26,7 +26,8 @@ export interface Mirror {
 
 const keptTroubles = 2_000
 
-export function mirror(cluster: Cluster, { namespaces, installation }: { namespaces: string[]; installation: string }, changed: (id: string) => void, log: Log): Mirror {
+/** `changed`: something of this lambda is another; `podGone`: the pod of this uid is no more. */
+export function mirror(cluster: Cluster, { namespaces, installation }: { namespaces: string[]; installation: string }, { changed, podGone }: { changed(id: string): void; podGone(uid: string): void }, log: Log): Mirror {
   const lambdas = new Map<string, LambdaObjects>()
   /** By the uid of the pod. */
   const troubles = new Map<string, Wait>()
@@ -51,7 +52,9 @@ export function mirror(cluster: Cluster, { namespaces, installation }: { namespa
     }
     const drop = (id: string, key: string): void => {
       const objects = lambdas.get(id)
+      const uid = objects?.[part].get(key)?.metadata.uid
       if (!objects?.[part].delete(key)) return
+      if (part === 'pods') podGone(uid!)
       if (objects.deployments.size + objects.replicaSets.size + objects.pods.size === 0) lambdas.delete(id)
     }
     return {

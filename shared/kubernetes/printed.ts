@@ -1,4 +1,5 @@
 // What lambdas print: the log of each run of each pod, followed into Logs, its last lines kept at hand to say why a run ended.
+import { setMaxListeners } from 'node:events'
 import type { Log } from '../log.ts'
 import type { Logs } from '../logs.ts'
 import type { Cluster } from './client.ts'
@@ -14,7 +15,7 @@ export interface Printed {
   linesOfRun(pod: PodResource, run: number): string[] | null
   /** The last lines of its current run so far. */
   lines(pod: PodResource): string[]
-  /** The pod is no more. */
+  /** The pod is no more: what it printed last is still read to its end. */
   forget(uid: string): void
   close(): Promise<void>
 }
@@ -24,10 +25,6 @@ interface Run {
   isComplete: boolean
 }
 
-interface Following {
-  runs: Map<number, Run>
-  over: AbortController
-}
 
 const linesKept = 40
 const runsKept = 2
@@ -36,10 +33,13 @@ const runsKept = 2
 export function printed({ cluster, logs, log, complete, since }: {
   cluster: Cluster; logs: Pick<Logs, 'writer'>; log: Log; complete(pod: PodResource): void; since(pod: PodResource, run: number): Promise<string | null>
 }): Printed {
-  const pods = new Map<string, Following>()
+  const pods = new Map<string, Map<number, Run>>()
+  const over = new AbortController()
+  // One for each pod listens.
+  setMaxListeners(0, over.signal)
   const reading = new Set<Promise<void>>()
 
-  async function read(pod: PodResource, number: number, run: Run, previous: boolean, signal: AbortSignal): Promise<void> {
+  async function read(pod: PodResource, number: number, run: Run, previous: boolean): Promise<void> {
     const { name, namespace, labels } = pod.metadata
     const of = { account: labels?.[label.account] ?? '', id: labels?.[label.id] ?? '', version: Number(labels?.[label.version]), kind: 'run' as const }
     try {
@@ -48,21 +48,21 @@ export function printed({ cluster, logs, log, complete, since }: {
       await readLog(cluster, { namespace, pod: name, container, ...(previous && { previous }), ...(after && { after }) }, (text) => {
         if (run.lines.push(text) > linesKept) run.lines.shift()
         writer.line(text)
-      }, signal)
+      }, over.signal)
     } catch (error) {
       log.warn('what a lambda prints cannot be read', { lambda_id: of.id, pod: name, error })
     }
-    if (signal.aborted) return
+    if (over.signal.aborted) return
     run.isComplete = true
     complete(pod)
   }
 
-  function begin(pod: PodResource, following: Following, number: number, previous: boolean): void {
-    if (number < 0 || following.runs.has(number)) return
+  function begin(pod: PodResource, runs: Map<number, Run>, number: number, previous: boolean): void {
+    if (number < 0 || runs.has(number)) return
     const run: Run = { lines: [], isComplete: false }
-    following.runs.set(number, run)
-    for (const old of [...following.runs.keys()].sort((a, b) => a - b).slice(0, -runsKept)) following.runs.delete(old)
-    const one = read(pod, number, run, previous, following.over.signal)
+    runs.set(number, run)
+    for (const old of [...runs.keys()].sort((a, b) => a - b).slice(0, -runsKept)) runs.delete(old)
+    const one = read(pod, number, run, previous)
     reading.add(one)
     void one.finally(() => reading.delete(one))
   }
@@ -72,23 +72,20 @@ export function printed({ cluster, logs, log, complete, since }: {
       const status = pod.status?.containerStatuses?.[0]
       const hasBegun = status?.state?.running || status?.state?.terminated || status?.lastState?.terminated
       if (!status || !hasBegun) return
-      const following = pods.get(pod.metadata.uid) ?? { runs: new Map<number, Run>(), over: new AbortController() }
-      pods.set(pod.metadata.uid, following)
+      const runs = pods.get(pod.metadata.uid) ?? new Map<number, Run>()
+      pods.set(pod.metadata.uid, runs)
       // While it runs again, the run before is the "previous" one; while it waits or has ended, the last run is the current one.
-      if (status.state?.running) begin(pod, following, status.restartCount - 1, true)
-      begin(pod, following, status.restartCount, false)
+      if (status.state?.running) begin(pod, runs, status.restartCount - 1, true)
+      begin(pod, runs, status.restartCount, false)
     },
     linesOfRun(pod, number) {
-      const run = pods.get(pod.metadata.uid)?.runs.get(number)
+      const run = pods.get(pod.metadata.uid)?.get(number)
       return run?.isComplete ? run.lines : null
     },
-    lines: (pod) => pods.get(pod.metadata.uid)?.runs.get(pod.status?.containerStatuses?.[0]?.restartCount ?? 0)?.lines ?? [],
-    forget(uid) {
-      pods.get(uid)?.over.abort()
-      pods.delete(uid)
-    },
+    lines: (pod) => pods.get(pod.metadata.uid)?.get(pod.status?.containerStatuses?.[0]?.restartCount ?? 0)?.lines ?? [],
+    forget: (uid) => void pods.delete(uid),
     async close() {
-      for (const { over } of pods.values()) over.abort()
+      over.abort()
       await Promise.all(reading)
     },
   }

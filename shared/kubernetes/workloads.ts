@@ -49,7 +49,7 @@ export function kubernetesWorkloads(options: KubernetesWorkloadsOptions): Worklo
 
   function begin(): Watching {
     const reader = printed({ cluster, logs, log, complete: ({ metadata }) => look(metadata.labels?.[label.id] ?? ''), since: lastKept })
-    const kept = mirror(cluster, config, look, log)
+    const kept = mirror(cluster, config, { changed: look, podGone: reader.forget }, log)
     return { mirror: kept, printed: reader }
   }
 
