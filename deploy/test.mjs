@@ -59,7 +59,7 @@ const env = await prepare(process.env, { servers: true })
 const words = process.argv.slice(2)
 const files = (await readdir(join(root, 'test'))).filter((name) => name.endsWith('.test.ts')).sort()
 /** The longest first, so that nothing long begins last. */
-const long = ['crash.test.ts', 'nats-restart.test.ts', 'start.test.ts', 'pipeline.test.ts']
+const long = ['kubernetes-builds.test.ts', 'kubernetes-crash.test.ts', 'kubernetes-workloads.test.ts', 'crash.test.ts', 'nats-restart.test.ts', 'start.test.ts', 'pipeline.test.ts']
 files.sort((a, b) => Number(long.includes(b)) - Number(long.includes(a)))
 
 const jobs = [
