@@ -1,5 +1,5 @@
 // Following a list of Kubernetes and its changes: watches that end, break and are forgotten, over real HTTP.
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Cluster, Query } from '../shared/kubernetes/client.ts'
@@ -30,7 +30,7 @@ interface Following extends Followed {
   /** `all a,b`, `changed a`, `gone a` */
   told: string[]
   /** Resolves when this has been told. */
-  until(what: string, times?: number): Promise<void>
+  until(what: string): Promise<void>
 }
 
 function following(cluster: Cluster, where = at, query: Query = {}): Following {
@@ -46,8 +46,10 @@ function following(cluster: Cluster, where = at, query: Query = {}): Following {
   }, silentLog)
   return {
     ...followed, told,
-    async until(what, times = 1) {
-      while (told.filter((one) => one === what).length < times) await new Promise((resolve) => events.once('told', resolve))
+    async until(what) {
+      const patience = AbortSignal.timeout(60_000)
+      const late = (): never => { throw new Error(`${what} was never told, but ${told.join('; ')}`) }
+      while (!told.includes(what)) await once(events, 'told', { signal: patience }).catch(late)
     },
   }
 }
