@@ -91,4 +91,15 @@ test('leaves an archive that another lambda comes to need just as it goes', asyn
   }
 })
 
+test('says what went, and what the platform would not remove', async () => {
+  const { ports } = house
+  const id = await running('kept by the registry')
+  const { remove } = ports.builds
+  ports.builds.remove = async (lambda, contexts, elsewhere) => { await remove(lambda, contexts, elsewhere); return [{ image: 'registry.example/lambda:1', why: 'It does not allow deletion.' }] }
+  await user.ask('DELETE', `/lambdas/${id}`)
+  const { data } = await fact(ports, id, 'lambda.cleaned')
+  ports.builds.remove = remove
+  assert.equal(data, { archives: 1, contexts: 1, images: 0, kept: [{ image: 'registry.example/lambda:1', why: 'It does not allow deletion.' }] })
+})
+
 test.run()
