@@ -45,7 +45,9 @@ type Platform = Pick<Ports, 'builds' | 'workloads'> & { close(): Promise<void> }
 
 /** `lend` finds Python and uv on this machine, or gets them: a service that needs neither does not ask. */
 export async function wire(config: Config, natsUrl: string, lend: () => Promise<Machine>, log: Log): Promise<Wired> {
-  const nats = await connectNats(natsUrl, { name: 'kiln', replicas: config.streamReplicas })
+  const nats = await connectNats(natsUrl, {
+    name: 'kiln', replicas: config.streamReplicas, firstMs: config.natsUrl ? 60_000 : 5_000, waits: () => log.warn('NATS does not answer yet; it is waited for', { nats: natsUrl }),
+  })
   const keeping = { replicas: config.streamReplicas }
   const folder = join(config.dataDir, 'local')
   let made: Promise<Environments> | null = null

@@ -25,20 +25,43 @@ const streams = ({ replicas }: Keeping): Array<Partial<StreamConfig> & { name: s
   { name: 'REFUSED', subjects: ['lambda.refused.>'], max_age: days(30), max_bytes: 64 * 2 ** 20, discard: DiscardPolicy.Old, num_replicas: replicas },
 ]
 
-/** Connects for good: it reconnects for ever, and every reader resumes where it was. Throws when the first attempts all fail. */
-export async function connectNats(url: string, options: { name: string; replicas?: number; timeoutMs?: number }): Promise<Nats> {
-  const nc = await connect({
-    servers: url.split(','), name: options.name, maxReconnectAttempts: -1, reconnectTimeWait: 100, reconnectJitter: 50,
-    timeout: options.timeoutMs ?? 5_000, waitOnFirstConnect: false, pingInterval: 10_000,
-    // The client would make an Error with its stack for each request, in case it fails.
-    noAsyncTraces: true,
-  })
+export interface Connecting {
+  name: string
+  replicas?: number
+  /** How long the first connection may take: in a cluster everything starts at once. */
+  firstMs?: number
+  /** Called once when the server does not answer at first. */
+  waits?(): void
+}
+
+/** Connects for good: it reconnects for ever, and every reader resumes where it was. Throws when no first connection comes about. */
+export async function connectNats(url: string, options: Connecting): Promise<Nats> {
+  const nc = await firstConnection(url, options)
   // KV and Object Store are asked about at each use unless the check is off; the streams are made here and stay.
   const jsm = await nc.jetstreamManager({ timeout: 10_000 })
   const js = nc.jetstream({ timeout: 10_000 })
   await ensureStreams(jsm, { replicas: options.replicas ?? 1 })
   return { nc, js, jsm, address: url, whileConnected: failingWhenLost(nc) }
 }
+
+async function firstConnection(url: string, { name, firstMs = 5_000, waits }: Connecting): Promise<NatsConnection> {
+  const until = Date.now() + firstMs
+  for (let isFirst = true; ; isFirst = false) {
+    try {
+      return await connect({
+        servers: url.split(','), name, maxReconnectAttempts: -1, reconnectTimeWait: 100, reconnectJitter: 50, timeout: 5_000, waitOnFirstConnect: false, pingInterval: 10_000,
+        // The client would make an Error with its stack for each request, in case it fails.
+        noAsyncTraces: true,
+      })
+    } catch (error) {
+      if (Date.now() + againMs > until) throw new Error(`NATS at ${url} cannot be reached (${(error as Error).message}). NATS_URL must name a server with JetStream that runs.`, { cause: error })
+      if (isFirst) waits?.()
+    }
+    await new Promise((resolve) => setTimeout(resolve, againMs))
+  }
+}
+
+const againMs = 500
 
 /** For an object as large as they may be, over a slow network. */
 const patienceMs = 60_000

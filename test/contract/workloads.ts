@@ -1,7 +1,7 @@
 // What every Workloads adapter promises, written against the port alone: it runs unchanged on each platform.
 // Longer than 250 lines: a platform's promises and the lambdas that test them are read as one list.
 import { randomUUID } from 'node:crypto'
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Image } from '../../shared/builds.ts'
@@ -128,15 +128,19 @@ export async function ask(origin: string | undefined): Promise<Answer> {
 const isRejected = (promise: Promise<unknown>): Promise<boolean> => promise.then(() => false, () => true)
 
 /** Sends requests, one after the other, to whatever serves at that moment, until it is stopped: how many, and what failed. */
-function requesting(watch: Watched): { stop(): Promise<{ answers: Set<string>; failures: unknown[] }> } {
+function requesting(watch: Watched): { answered(word: string): Promise<void>; stop(): Promise<{ answers: Set<string>; failures: unknown[] }> } {
   let stopped = false
   const answers = new Set<string>()
+  const events = new EventEmitter()
   const failures: unknown[] = []
   const newest = (): string | undefined => [...watch.seen].filter((o) => o.endpoints.length > 0).sort((a, b) => b.version - a.version)[0]?.endpoints[0]
   const all = (async () => {
-    while (!stopped) await ask(newest()).then(({ answer }) => answers.add(answer), (error: unknown) => failures.push(error))
+    while (!stopped) await ask(newest()).then(({ answer }) => { answers.add(answer); events.emit('answer') }, (error: unknown) => failures.push(error))
   })()
   return {
+    async answered(word) {
+      while (!answers.has(word)) await once(events, 'answer')
+    },
     async stop() {
       stopped = true
       await all
@@ -200,6 +204,7 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
     await on.workloads.apply({ ...old, version: 2, image: await on.image(server('new')) })
     await watch.until(runs(2))
     const replaced = await watch.until((o) => o.version === 1 && o.shows === 'terminated')
+    await requests.answered('new')
     const { answers, failures } = await requests.stop()
     assert.equal(failures, [])
     assert.equal([...answers], ['old', 'new'])
