@@ -7,7 +7,7 @@ import { kilnStops, type Builds, type BuildWatch } from '../shared/builds.ts'
 import type { KubernetesConfig } from '../shared/config.ts'
 import { kubernetesBuilds, type ImageRegistry } from '../shared/kubernetes/builds.ts'
 import type { Cluster } from '../shared/kubernetes/client.ts'
-import { buildName, path } from '../shared/kubernetes/names.ts'
+import { buildName, ownLabels, path, selectorOf } from '../shared/kubernetes/names.ts'
 import type { PodResource } from '../shared/kubernetes/resources.ts'
 import { watchPod } from '../shared/kubernetes/watched-pod.ts'
 import { silentLog } from '../shared/log.ts'
@@ -47,6 +47,9 @@ async function onCluster(): Promise<OnCluster> {
     },
     async close() {
       await Promise.all(opened.map((one) => one.close()))
+      // Builds that were let go of live on.
+      const { items } = await client.list<PodResource>(path.pods('default'), { labelSelector: selectorOf(ownLabels(config.installation, 'build')) })
+      await Promise.all(items.map(({ metadata }) => client.remove(path.pods('default', metadata.name), { graceSeconds: 0 })))
       await client.close()
     },
   }

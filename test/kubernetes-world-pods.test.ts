@@ -155,8 +155,8 @@ test('a container whose liveness fails is ended and started again at once, twice
 })
 
 test('an image is what its registry holds: the same tag with other files is another image', async () => {
-  const run = async (name: string): Promise<Thing> => {
-    await create(name, { image: `${on.registry}/moving:latest`, command: ['sh', '-c', 'cat /lambda/word'] })
+  const run = async (name: string, image = `${on.registry}/moving:latest`): Promise<Thing> => {
+    await create(name, { image, command: ['sh', '-c', 'cat /lambda/word'] })
     return ended(name)
   }
   await pushImage(`${on.registry}/moving:latest`, { 'lambda/word': 'old' })
@@ -166,7 +166,9 @@ test('an image is what its registry holds: the same tag with other files is anot
   assert.equal([await log('moving1'), await log('moving2')], ['old', 'new'])
   assert.is.not(statusOf(before).imageID, statusOf(after).imageID)
   assert.match(statusOf(after).imageID, new RegExp(`^${on.registry}/moving@sha256:[0-9a-f]{64}$`))
-  await Promise.all(['moving1', 'moving2'].map((name) => remove(name)))
+  await run('moving3', statusOf(before).imageID)
+  assert.is(await log('moving3'), 'old')
+  await Promise.all(['moving1', 'moving2', 'moving3'].map((name) => remove(name)))
 })
 
 test.run()

@@ -89,9 +89,9 @@ test('with three replicas one more than wanted is the most, and each old one goe
 })
 
 test('an update to an image that is not there, and back: the old ReplicaSet is taken up again', async () => {
-  await created('rollbad', { spec: { progressDeadlineSeconds: 1 } })
+  await created('rollbad')
   await rolledOut('rollbad', 1)
-  await patched('rollbad', image('absent'))
+  await patched('rollbad', { progressDeadlineSeconds: 1, ...image('absent') })
   const late = await on.until('deployments', (thing) => named('lambda-rollbad')(thing) && hasCondition(thing, 'Progressing', 'ProgressDeadlineExceeded'))
   assert.ok(hasCondition(late, 'Available', 'MinimumReplicasAvailable'))
   await patched('rollbad', image('v1'))
@@ -125,7 +125,7 @@ test('a lambda that is never ready: the deadline is told, nothing is stopped, an
   await created('notready', { container: probe(9999), spec: { progressDeadlineSeconds: 1 } })
   await on.until('deployments', (thing) => named('lambda-notready')(thing) && hasCondition(thing, 'Progressing', 'ProgressDeadlineExceeded'))
   const ends = gone(podsOf('notready')[0]!)
-  await patched('notready', { template: { spec: { containers: [{ name: 'lambda', ...probe(8000) }] } } })
+  await patched('notready', { progressDeadlineSeconds: 60, template: { spec: { containers: [{ name: 'lambda', ...probe(8000) }] } } })
   await rolledOut('notready', 2)
   await ends
   await removed('notready')
@@ -165,9 +165,44 @@ test('quota forbids the pods: the Deployment says so, and later that it is late'
   await on.send('POST', '/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'full' } })
   await on.send('POST', '/apis/apps/v1/namespaces/full/deployments', lambda(on, 'quota', { spec: { progressDeadlineSeconds: 1 } }))
   await on.until('deployments', (thing) => named('lambda-quota')(thing) && hasCondition(thing, 'Progressing', 'ProgressDeadlineExceeded'))
+  await on.until('events', (event) => /^\(combined/.test(event['message']) && event['reason'] === 'FailedCreate')
   await on.send('DELETE', '/apis/apps/v1/namespaces/full/deployments/lambda-quota')
   assertTold(on, 'lambda/quota-exceeded', 'deployments')
   assertTold(on, 'lambda/quota-exceeded', 'replicasets')
+  assertTold(on, 'lambda/quota-exceeded', 'events', { nth: 1, upTo: 'combined' })
+})
+
+test('a Deployment that is left by its owner is taken over, with its pods, by the next of its name', async () => {
+  await created('orphan')
+  await rolledOut('orphan', 1)
+  const sets = (): Thing[] => on.store.list('replicasets', 'default').filter(podOf('orphan'))
+  const before = [...sets(), ...podsOf('orphan')].map(({ metadata: { uid } }) => uid)
+  const left = on.until('deployments', (thing, type) => named('lambda-orphan')(thing) && type === 'DELETED')
+  await on.send('DELETE', `${deployments}/lambda-orphan`, { propagationPolicy: 'Orphan' })
+  await left
+  await created('orphan')
+  await rolledOut('orphan', 1)
+  assert.equal([...sets(), ...podsOf('orphan')].map(({ metadata: { uid } }) => uid), before)
+  await removed('orphan')
+  assert.equal(sets(), [])
+})
+
+test('a ReplicaSet has the annotations of its Deployment, and only so many old ones are kept', async () => {
+  const given = { 'kiln.example/note': 'of the lambda', 'kubectl.kubernetes.io/last-applied-configuration': '{}' }
+  await on.send('POST', deployments, { ...lambda(on, 'kept', { replicas: 0 }), metadata: { name: 'lambda-kept', annotations: given } })
+  await rolledOut('kept', 1)
+  for (const generation of [2, 3, 4, 5]) {
+    await patched('kept', { template: { spec: { containers: [{ name: 'lambda', env: [{ name: 'N', value: String(generation) }] }] } } })
+    await rolledOut('kept', generation)
+    await on.until('replicasets', (set) => podOf('kept')(set) && set.metadata.annotations!['deployment.kubernetes.io/revision'] === String(generation) && set.status.observedGeneration === 1)
+  }
+  const sets = (): Thing[] => on.store.list('replicasets', 'default').filter(podOf('kept'))
+  const first = sets().find(({ metadata }) => metadata.annotations!['deployment.kubernetes.io/revision'] === '2')
+  if (first) await on.until('replicasets', ({ metadata: { uid } }, type) => type === 'DELETED' && uid === first.metadata.uid)
+  const annotations = sets().map(({ metadata }) => metadata.annotations!)
+  assert.equal(annotations.map((all) => all['deployment.kubernetes.io/revision']).sort(), ['3', '4', '5'])
+  for (const all of annotations) assert.equal([all['kiln.example/note'], Object.keys(all).filter((name) => name.startsWith('kubectl'))], ['of the lambda', []])
+  await removed('kept')
 })
 
 test('scaled to 0 and back, with an autoscaler that has no metrics', async () => {

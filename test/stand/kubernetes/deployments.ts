@@ -2,7 +2,7 @@
 import type { Clock } from './clock.ts'
 import type { Owners } from './owners.ts'
 import { byAge, newReplicas, oldReplicas, replicasOf, revisionAnnotation, revisionOf } from './replicas.ts'
-import { conditionOf, countsOf, deadlineMs, isComplete, rolloutStatus, withCondition, type RolloutStatus } from './rollout-status.ts'
+import { conditionOf, countsOf, deadlineMs, isComplete, movedOn, rolloutStatus, withCondition, type RolloutStatus } from './rollout-status.ts'
 import type { Store, Thing } from './store.ts'
 import { adopted, hashOf, newSet, sameTemplate, setAnnotations, sizes, wasScaled } from './templates.ts'
 import { turns } from './turns.ts'
@@ -67,6 +67,7 @@ export function deployments({ store, owners, clock }: DeploymentsParts): { close
     if (found && revisionOf(current) !== revisionOf(deployment)) return
     // Counted with the sizes from before the change, as the real controller does.
     const next = rolloutStatus(current, now, newest, Date.now() - (progressed.get(current.metadata.uid) ?? Date.now()))
+    if (movedOn(current.status ?? {}, next)) progressed.set(current.metadata.uid, Date.now())
     show(current, next)
     if (isComplete(current, next)) tidy(current, old)
   }

@@ -89,10 +89,21 @@ export function podLife(parts: PodLifeParts, pod: Thing): PodLife {
     return false
   }
 
+  /** What a volume is made from may vanish just then, and is waited for again. null: the pod ended before. */
+  async function volumesMade(): Promise<Map<string, string> | null> {
+    while (await mounted()) {
+      await mkdir(parts.folder, { recursive: true })
+      const made = await makeVolumes(store, pod, join(parts.folder, 'volumes')).catch((error: unknown) => {
+        if (!(error instanceof MountTrouble)) throw error
+      })
+      if (made) return made
+    }
+    return null
+  }
+
   async function runAll(): Promise<void> {
-    if (!(await mounted())) return
-    await mkdir(parts.folder, { recursive: true })
-    const volumes = await makeVolumes(store, pod, join(parts.folder, 'volumes'))
+    const volumes = await volumesMade()
+    if (!volumes) return
     const ip = parts.newIp()
     Object.assign(shown, { sandbox: true, ip })
     containers = new Map(specs.map((spec: any) => [spec.name, container({

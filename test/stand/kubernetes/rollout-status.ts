@@ -88,7 +88,7 @@ export function isComplete(deployment: Thing, status: RolloutStatus): boolean {
 }
 
 /** More new pods, fewer old ones, more ready or more available than shown before. */
-function movedOn(before: RolloutStatus, next: RolloutStatus): boolean {
+export function movedOn(before: RolloutStatus, next: RolloutStatus): boolean {
   const old = ({ replicas = 0, updatedReplicas = 0 }: RolloutStatus): number => replicas - updatedReplicas
   const more = (field: 'updatedReplicas' | 'readyReplicas' | 'availableReplicas'): boolean => (next[field] ?? 0) > (before[field] ?? 0)
   return more('updatedReplicas') || old(next) < old(before) || more('readyReplicas') || more('availableReplicas')
