@@ -11,7 +11,7 @@ import type { LogEntry, LogOf, Logs } from '../shared/logs.ts'
 import { contextName } from '../shared/objects.ts'
 import type { Workloads } from '../shared/workloads.ts'
 import { buildOf, contextArchive, quiet } from './contract/builds.ts'
-import { ask, runs, server, watched, workload, workloadsContract, type Watched, type WorkloadsUnderTest } from './contract/workloads.ts'
+import { ask, crash, runs, server, watched, workload, workloadsContract, type Watched, type WorkloadsUnderTest } from './contract/workloads.ts'
 import { clusterUnderTest, type ClusterUnderTest } from './stand/cluster.ts'
 
 const under: ClusterUnderTest = await clusterUnderTest()
@@ -179,6 +179,14 @@ async function linesOf(on: OnCluster, id: string, run: number, line: string): Pr
   const has = (): boolean => on.written.some((one) => one.of.id === id && one.run === run && one.line === line)
   while (!has()) await new Promise((resolve) => setImmediate(resolve))
 }
+
+test('a restarted kiln says the same of a crash as the one before, with its last lines', async ({ on, watch }) => {
+  await on.workloads.apply(workload(await on.image(crash('no such colour', 7))))
+  const crashed = await watch.until((o) => o.reason === 'CrashLoopBackOff')
+  const late = await watched(on.again())
+  const again = await late.until((o) => o.log !== undefined)
+  assert.equal([again.reason, again.message, again.log], [crashed.reason, crashed.message, crashed.log])
+})
 
 test('a value is what its user wrote, though the cluster would replace names in it', async ({ on, watch }) => {
   await on.workloads.apply(workload(await on.image(server('hello')), { env: { PRICE: '$(LAMBDA_ID) $$(x) $5' } }))

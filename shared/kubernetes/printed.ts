@@ -29,9 +29,15 @@ interface Run {
 const linesKept = 40
 const runsKept = 2
 
-/** `complete`: called when all of a run's lines are here. `since`: lines of this pod and run up to then are kept already (RFC 3339), or null. */
-export function printed({ cluster, logs, log, complete, since }: {
-  cluster: Cluster; logs: Pick<Logs, 'writer'>; log: Log; complete(pod: PodResource): void; since(pod: PodResource, run: number): Promise<string | null>
+/** What an earlier kiln has kept of a run already: its last lines, and when the last of them was kept (RFC 3339). */
+export interface Kept {
+  lines: string[]
+  time: string
+}
+
+/** `complete`: called when all of a run's lines are here. `kept`: what Logs holds of it already, or null. */
+export function printed({ cluster, logs, log, complete, kept }: {
+  cluster: Cluster; logs: Pick<Logs, 'writer'>; log: Log; complete(pod: PodResource): void; kept(pod: PodResource, run: number): Promise<Kept | null>
 }): Printed {
   const pods = new Map<string, Map<number, Run>>()
   const over = new AbortController()
@@ -43,9 +49,10 @@ export function printed({ cluster, logs, log, complete, since }: {
     const { name, namespace, labels } = pod.metadata
     const of = { account: labels?.[label.account] ?? '', id: labels?.[label.id] ?? '', version: Number(labels?.[label.version]), kind: 'run' as const }
     try {
-      const after = await since(pod, number)
+      const known = await kept(pod, number)
+      run.lines.push(...(known?.lines.slice(-linesKept) ?? []))
       const writer = logs.writer(of, name, number)
-      await readLog(cluster, { namespace, pod: name, container, ...(previous && { previous }), ...(after && { after }) }, (text) => {
+      await readLog(cluster, { namespace, pod: name, container, ...(previous && { previous }), ...(known && { after: known.time }) }, (text) => {
         if (run.lines.push(text) > linesKept) run.lines.shift()
         writer.line(text)
       }, over.signal)

@@ -9,7 +9,7 @@ import { Rejected, type Cluster } from './client.ts'
 import { selectorLabels, type Placement } from './lambda-manifests.ts'
 import { mirror, type Mirror } from './mirror.ts'
 import { annotation, label, lambdaName, path, selectorOf } from './names.ts'
-import { endedRun, printed, type Printed } from './printed.ts'
+import { endedRun, printed, type Kept, type Printed } from './printed.ts'
 import { observers } from './observers.ts'
 import type { DeploymentResource, PodResource } from './resources.ts'
 import { rollBack } from './roll-back.ts'
@@ -48,15 +48,17 @@ export function kubernetesWorkloads(options: KubernetesWorkloadsOptions): Worklo
   }
 
   function begin(): Watching {
-    const reader = printed({ cluster, logs, log, complete: ({ metadata }) => look(metadata.labels?.[label.id] ?? ''), since: lastKept })
+    const reader = printed({ cluster, logs, log, complete: ({ metadata }) => look(metadata.labels?.[label.id] ?? ''), kept: keptOf })
     const kept = mirror(cluster, config, { changed: look, podGone: reader.forget }, log)
     return { mirror: kept, printed: reader }
   }
 
-  /** When the last line of this run was kept: a kiln that was restarted goes on from there. */
-  async function lastKept({ metadata: { name, labels } }: PodResource, run: number): Promise<string | null> {
+  /** A kiln that was restarted goes on where the one before has stopped. */
+  async function keptOf({ metadata: { name, labels } }: PodResource, run: number): Promise<Kept | null> {
     const of = { account: labels?.[label.account] ?? '', id: labels?.[label.id] ?? '', version: Number(labels?.[label.version]), kind: 'run' as const }
-    return (await logs.read(of, 500)).findLast((entry) => entry.pod === name && entry.run === run)?.time ?? null
+    const entries = (await logs.read(of, 500)).filter((entry) => entry.pod === name && entry.run === run)
+    const last = entries.at(-1)
+    return last ? { lines: entries.flatMap(({ lines }) => lines), time: last.time } : null
   }
 
   const around: AroundPod = (pod, wanted) => ({
