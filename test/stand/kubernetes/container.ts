@@ -109,8 +109,8 @@ export function container(parts: ContainerParts, spec: ContainerSpec): Container
     logs.set(run.id, run.log)
     running = run.process
     let probed = false
-    const stop = (reason: string | null): void => {
-      if (reason) say('Normal', 'Killing', reason)
+    const stop = (reason: string): void => {
+      say('Normal', 'Killing', reason)
       void stopProcess(run.process)
     }
     const stopWithPod = (): void => stop(`Stopping container ${spec.name}`)
@@ -120,7 +120,8 @@ export function container(parts: ContainerParts, spec: ContainerSpec): Container
     // Whoever ends at once is never seen running, as on a real cluster, where the kubelet looks once a second.
     await clock.lag(over.signal)
     if (!over.signal.aborted) {
-      show({ ...kept, state: { running: { startedAt: run.startedAt } }, containerID: run.id, started: !spec.startupProbe, ready: !spec.startupProbe && !spec.readinessProbe })
+      const started = !spec.startupProbe
+      show({ ...kept, state: { running: { startedAt: run.startedAt } }, containerID: run.id, started, ready: started && !spec.readinessProbe })
       void probe(spec, parts.ip, clock, {
         started: () => { if (!shown.started) show({ started: true, ready: !spec.readinessProbe }) },
         ready: (ready) => { if (shown.ready !== ready) show({ ready }) },
