@@ -1,10 +1,11 @@
 // builder-watcher: what is tried again, by the same replica or by another.
+import { once } from 'node:events'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { BuildEnd } from '../shared/builds.ts'
+import { kilnStops, type BuildEnd } from '../shared/builds.ts'
 import type { Hearing } from '../shared/bus.ts'
 import type { LambdaRecord } from '../shared/records.ts'
-import { startBuilderWatcher } from '../services/builder-watcher/index.ts'
+import { build, startBuilderWatcher } from '../services/builder-watcher/index.ts'
 import { fact, gate } from './stand/await.ts'
 import { packaged, recordFor, state, write } from './stand/lives.ts'
 import { testNats, type TestNats } from './stand/nats.ts'
@@ -85,6 +86,20 @@ test('what an earlier kiln left running for a version that nobody wants is ended
   await start(1)
   await fact(ports, later.id, 'image.built')
   assert.equal(ports.builds.abandoned.map(({ id, version }) => ({ id, version })), [{ id: record.id, version: 1 }])
+})
+
+test('a build that kiln let go of when it stopped has not failed, however often it was heard before', async () => {
+  const record = await write(ports, recordFor())
+  await state(ports, record, 'context.packaged', packaged('let go'))
+  const heard = await fact(ports, record.id, 'context.packaged')
+  const inTheWorks: Parameters<typeof build>[2] = new Set()
+  ports.builds.run = async (_build, { signal }) => {
+    const stopped = once(signal, 'abort')
+    for (const { abort } of inTheWorks) abort.abort(kilnStops)
+    await stopped
+    return { built: false, again: true, failure: { cause: 'infrastructure', reason: 'BuilderStopped', message: 'kiln was stopped.' } }
+  }
+  assert.is((await build(ports, { concurrency: 1, timeoutMs: 60_000 }, inTheWorks, heard, { attempt: 9 })).verdict, 'later')
 })
 
 test.run()

@@ -85,7 +85,7 @@ async function findOrMake(ports: BuilderPorts, wish: Build, heard: Heard<'contex
 
   if (end.built) return done(nextFact(heard, 'image.built', { image: end.image, context: context.digest, reused: false, seconds: (Date.now() - from) / 1_000 }))
   // Cancelled, superseded or deleted: the record says so already. When kiln itself stops, the build goes on or begins again elsewhere.
-  if (end.failure.cause === 'cancelled') return (await isStillWanted(ports, heard)) ? later(100, end.failure) : done()
+  if (signal.aborted || end.failure.cause === 'cancelled') return (await isStillWanted(ports, heard)) ? later(100, end.failure) : done()
   return end.again && attempt < mostBuilds ? later(againMs, end.failure) : refuse(end.failure)
 }
 
