@@ -1,7 +1,7 @@
 // kiln on Kubernetes, over the stand-in: what kiln adds to what the cluster does, and what a thousand lambdas cost the one who observes them.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { startBuilderWatcher } from '../../services/builder-watcher/index.ts'
 import { startDeployer } from '../../services/deployer/index.ts'
 import type { KubernetesConfig } from '../../shared/config.ts'
@@ -136,7 +136,7 @@ const built = (on: Stand, record: LambdaRecord): Promise<void> =>
 
 async function benchObserver(on: Stand): Promise<Line[]> {
   const deployer = serviceProcess('deployer', {
-    NATS_URL: on.nats.url, PORT: '0', DATA_DIR: join(tmpdir(), 'kiln-bench-none'), PLATFORM: 'kubernetes', OBJECTS: 's3://kiln', KUBECONFIG: on.config.kubeconfig!, LAMBDA_REGISTRY: on.config.registry,
+    NATS_URL: on.nats.url, PORT: '0', DATA_DIR: dirname(on.config.kubeconfig!), PLATFORM: 'kubernetes', OBJECTS: 's3://kiln', KUBECONFIG: on.config.kubeconfig!, LAMBDA_REGISTRY: on.config.registry,
     INSTALLATION: on.config.installation,
   })
   const port = await deployer.start()
