@@ -2,7 +2,7 @@
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { keepInAgreement, resync } from '../services/deployer/observe.ts'
-import { Unavailable } from '../shared/trouble.ts'
+import { Refusal, Unavailable } from '../shared/trouble.ts'
 import type { Workload } from '../shared/workloads.ts'
 import { gate } from './stand/await.ts'
 import { first } from './stand/caller.ts'
@@ -89,6 +89,21 @@ test('a resync that cannot read removes nothing, and is done again', async () =>
   await removed.promise
   agreeing.close()
   assert.equal([asked, ports.workloads.wanted.has('stranger'), ports.workloads.wanted.has(record.id)], [2, false, true])
+})
+
+test('a lambda that the platform refuses holds up neither the others nor what is to be said of it', async () => {
+  const [refused, lost] = [await on.running(), await on.running()]
+  const { apply } = ports.workloads
+  ports.workloads.apply = async (workload) => {
+    if (workload.id === refused.id) throw new Refusal(422, null, 'The cluster has no namespace moon.')
+    return apply(workload)
+  }
+  for (const { id } of [refused, lost]) ports.workloads.wanted.delete(id)
+  ports.workloads.wanted.set('stranger', { ...workloadOfNobody })
+  assert.equal(await resync(ports, null), { applied: 1, removed: 1 })
+  ports.workloads.show({ id: refused.id, shows: 'terminated', reason: 'Deleted', message: 'Somebody deleted it.' })
+  ports.workloads.show({ id: refused.id, shows: 'pending', reason: 'Later', message: 'What comes after it.' })
+  assert.is((await on.told(refused, 'workload.pending')).fact, 'workload.pending')
 })
 
 test.run()

@@ -4,7 +4,8 @@ import { desiredVersion, type Life } from '../../shared/lifecycle.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
 import { stateAll } from '../../shared/worker.ts'
 import type { Statement } from '../../shared/verdict.ts'
-import type { Observation } from '../../shared/workloads.ts'
+import { Refusal } from '../../shared/trouble.ts'
+import type { Observation, Workload } from '../../shared/workloads.ts'
 import { service, turns, workloadOf, type DeployerPorts } from './index.ts'
 
 export interface Observing {
@@ -82,7 +83,17 @@ async function repair(ports: DeployerPorts, id: string): Promise<void> {
   const workload = version === null ? null : workloadOf(record!, life!, version)
   if (!workload) return
   ports.log.warn('somebody deleted a lambda from the platform; it is applied again', { lambda_id: id, version })
-  await ports.workloads.apply(workload)
+  await applyUnlessRefused(ports, workload)
+}
+
+/** What the platform refuses for the user's own words is not worth trying again and again, and holds up no other lambda. */
+async function applyUnlessRefused(ports: DeployerPorts, workload: Workload): Promise<boolean> {
+  const refusal = await ports.workloads.apply(workload).then(() => null, (error: unknown) => {
+    if (error instanceof Refusal) return error
+    throw error
+  })
+  if (refusal) ports.log.warn('the platform refuses a lambda', { lambda_id: workload.id, version: workload.version, error: refusal })
+  return refusal === null
 }
 
 /** How often the two are compared, and how soon after a comparison that failed. */
@@ -122,8 +133,7 @@ export async function resync(ports: DeployerPorts, observing: Observing | null):
     const workload = life && version !== null ? workloadOf(record, life, version) : null
     const isThere = workload && running.get(record.id)?.version === version && running.get(record.id)?.epoch === record.epoch
     if (!workload || isThere) continue
-    await ports.workloads.apply(workload)
-    applied += 1
+    if (await applyUnlessRefused(ports, workload)) applied += 1
   }
   const unwanted = [...running.keys()].filter((id) => !isWanted(records.get(id)))
   // A store that knows of nothing at all has more likely been lost than been right.
