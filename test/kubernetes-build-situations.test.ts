@@ -6,9 +6,10 @@ import * as assert from 'uvu/assert'
 import type { Build, BuildEnd, Builds, BuildWatch } from '../shared/builds.ts'
 import type { KubernetesConfig } from '../shared/config.ts'
 import { kubernetesBuilds } from '../shared/kubernetes/builds.ts'
+import type { Cluster } from '../shared/kubernetes/client.ts'
 import { buildName, path } from '../shared/kubernetes/names.ts'
 import { silentLog } from '../shared/log.ts'
-import type { Cause } from '../shared/trouble.ts'
+import { Unavailable, type Cause } from '../shared/trouble.ts'
 import { bareCluster, isRunning, type BareCluster } from './stand/kubernetes/bare.ts'
 import { badRequest } from './stand/kubernetes/errors.ts'
 import { renamed, showEvent, showPod, situations, type Situation, type Step } from './stand/kubernetes/situations.ts'
@@ -253,6 +254,18 @@ test('an index of packages that does not answer is worth another try', async () 
     'WARNING: Retrying (Retry(total=0)) after connection broken by NewConnectionError: [Errno -3] Temporary failure in name resolution: /simple/numpy/',
     'ERROR: Could not find a version that satisfies the requirement numpy (from versions: none)', 'ERROR: No matching distribution found for numpy')
   assert.equal([again, failure.cause, failure.reason], [true, 'registry', 'PackageIndexUnreachable'])
+})
+
+test('an image is no worse for a log that could not be read', async () => {
+  const stage = await bareCluster(() => '', isRunning)
+  const stream: Cluster['stream'] = (at, ...more) => (at.endsWith('/log') ? Promise.reject(new Unavailable('the log is away')) : stage.client.stream(at, ...more))
+  const builds = buildsOn({ ...stage, client: { ...stage.client, stream } })
+  const build = newBuild()
+  const { end } = begin(builds, build)
+  await show(stage, build, recorded.get('success')!.steps, 'by kiln')
+  assert.ok((await end).built)
+  await builds.close()
+  await stage.close()
 })
 
 test.run()

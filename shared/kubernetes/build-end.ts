@@ -1,6 +1,7 @@
 // How a build pod stands, and why it ended: what the API shows and the last lines of kaniko's log, read together. Pure.
 import type { BuildEnd } from '../builds.ts'
-import type { Cause } from '../trouble.ts'
+import { Unavailable, type Cause } from '../trouble.ts'
+import { Rejected } from './client.ts'
 import { waitOf, type PodResource, type Wait } from './resources.ts'
 
 export type Standing =
@@ -104,4 +105,20 @@ function failedStep(log: string[], text: string, status: number): Failed {
   }
   if (noIndex.test(text)) return failed('registry', 'PackageIndexUnreachable', 'The package index does not answer the build. It is tried again; if it stays so, check that build pods reach it.', true, log)
   return failed('dependency', 'RequirementsNotInstallable', 'The requirements cannot be installed: correct requirements.txt and send it again with PUT.', false, log)
+}
+
+/** Whether there is anything to build is the registry's to say: while it cannot be asked, nothing is. */
+export function registryAway(error: unknown): Failed {
+  if (!(error instanceof Unavailable)) throw error
+  return failed('registry', 'RegistryUnavailable', `${error.message}. It is tried again.`, true, [])
+}
+
+/** A pod that the cluster will not have: by its quota, by kiln's rights, or because the namespace is not there. */
+export function troubleOf(error: unknown): Failed {
+  if (error instanceof Unavailable) return world('KubernetesUnavailable', `${error.message}. It is tried again.`)
+  if (!(error instanceof Rejected)) throw error
+  const { status, message } = error
+  if (status === 403 && message.includes('exceeded quota')) return failed('quota', 'QuotaExceeded', `The namespace's quota does not allow the build: ${message}. It is tried again.`, true, [])
+  if (status === 404) return failed('user', 'NamespaceMissing', `The cluster has no such namespace: ${message}. Have it made, or name another.`, false, [])
+  return failed('infrastructure', 'BuildPodRefused', `The cluster refuses the build pod: ${message}`, status === 403, [])
 }

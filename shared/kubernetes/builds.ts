@@ -3,8 +3,7 @@ import { kilnStops, type Build, type BuildEnd, type Builds, type BuildWatch, typ
 import type { Log } from '../log.ts'
 import type { Objects } from '../objects.ts'
 import { sharing } from '../sharing.ts'
-import { Unavailable } from '../trouble.ts'
-import { cancelled, deleted, failureOf, isHopeless, neverBegan, standingOf, timedOut, world } from './build-end.ts'
+import { cancelled, deleted, failureOf, isHopeless, neverBegan, registryAway, standingOf, timedOut, troubleOf, world } from './build-end.ts'
 import { buildPod, container, destinationOf, type BuildPlace } from './build-pod.ts'
 import { Rejected, type Cluster } from './client.ts'
 import { annotation, buildName, label, path, repositoryOf } from './names.ts'
@@ -26,6 +25,9 @@ export interface KubernetesBuildsOptions extends BuildPlace {
   objects: Pick<Objects, 'has'>
   log: Log
 }
+
+/** What is told while a pod is attended to; that all is kept is asked for at its end. */
+type Attended = Omit<BuildWatch, 'kept'>
 
 const closing = new Error('kiln ends')
 const linesKept = 40
@@ -85,7 +87,7 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
   }
 
   /** From the pod's first sight to its end. The last lines of the log come with a failure. */
-  async function attend(build: Build, pod: PodResource, watch: BuildWatch): Promise<BuildEnd> {
+  async function attend(build: Build, pod: PodResource, watch: Attended): Promise<BuildEnd> {
     const last: string[] = []
     const line = (written: string): void => {
       const text = plainly(written)
@@ -97,10 +99,12 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
     try {
       const began = await beginning(pod, watched, watch)
       if (began) return began
-      const log = readLog(cluster, { namespace: build.namespace, pod: pod.metadata.name, container }, line, reading.signal)
+      // An image is no worse for a log that could not be read.
+      const read = readLog(cluster, { namespace: build.namespace, pod: pod.metadata.name, container }, line, reading.signal)
+        .catch((error: unknown) => log.warn('the log of a build cannot be read', { lambda_id: build.id, error }))
       const ended = await within(watched.until((sight) => isOver(pod, sight), watch.signal), leftMs(pod, build.timeoutMs + lostNodeMs))
       if (!ended) return timedOut(build.timeoutMs / 1_000, last)
-      await within(log, logEndsMs)
+      await within(read, logEndsMs)
       return await endOf(build, pod, ended, last)
     } finally {
       reading.abort()
@@ -109,7 +113,7 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
   }
 
   /** Waits until the container has begun, and says why it does not; an end when it never will. */
-  async function beginning(pod: PodResource, watched: WatchedPod, watch: BuildWatch): Promise<BuildEnd | null> {
+  async function beginning(pod: PodResource, watched: WatchedPod, watch: Attended): Promise<BuildEnd | null> {
     let why: Wait | null = null
     const begun = watched.until((sight) => {
       if (isOver(pod, sight)) return true
@@ -144,7 +148,7 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
       if (found && 'built' in found) return found
       if (found) return { built: true, image: found }
       pod = await createOrAdopt(build, signal)
-      const end = await attend(build, pod, { line, signal, waits: (why) => everyone().forEach((one) => one.waits(why)), kept: async () => undefined })
+      const end = await attend(build, pod, { line, signal, waits: (why) => everyone().forEach((one) => one.waits(why)) })
       // Once its digest and its log are safe it is of no more use.
       await Promise.all(everyone().map((one) => one.kept()))
       await removePod(pod)
@@ -182,11 +186,11 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
       if (pod && pod.metadata.labels?.[label.version] === String(version)) await removePod(pod)
     },
     async remove({ id, namespaces }, contexts) {
-      const isUnderWay = [...members.keys()].some((key) => key.startsWith(`${id}:`))
-      if (isUnderWay) return []
-      for (const namespace of namespaces) await cluster.remove(path.pods(namespace, buildName(id)))
+      const underWay = new Set([...members.keys()].filter((key) => key.startsWith(`${id}:`)).map((key) => key.split(':').at(-1)!))
+      if (underWay.size === 0) for (const namespace of namespaces) await cluster.remove(path.pods(namespace, buildName(id)))
       const kept: Kept[] = []
       for (const digest of contexts) {
+        if (underWay.has(digest)) continue
         const image = `${repositoryOf(config.registry, id)}:${digest}`
         const why = await registry.remove(image)
         if (why) kept.push({ image, why })
@@ -225,23 +229,7 @@ async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer))
 }
 
-/** Whether there is anything to build is the registry's to say: while it cannot be asked, nothing is. */
-function registryAway(error: unknown): BuildEnd {
-  if (!(error instanceof Unavailable)) throw error
-  return { built: false, again: true, failure: { cause: 'registry', reason: 'RegistryUnavailable', message: `${error.message}. It is tried again.` } }
-}
-
 /** Whoever was to be removed is gone, and another has its name. */
 function unlessReplaced(error: unknown): void {
   if (!(error instanceof Rejected && error.status === 409)) throw error
-}
-
-/** A pod that the cluster will not have: by its quota, by kiln's rights, or because the namespace is not there. */
-function troubleOf(error: unknown): BuildEnd {
-  if (error instanceof Unavailable) return world('KubernetesUnavailable', `${error.message}. It is tried again.`)
-  if (!(error instanceof Rejected)) throw error
-  const { status, message } = error
-  if (status === 403 && message.includes('exceeded quota')) return { built: false, again: true, failure: { cause: 'quota', reason: 'QuotaExceeded', message: `The namespace's quota does not allow the build: ${message}. It is tried again.` } }
-  if (status === 404) return { built: false, again: false, failure: { cause: 'user', reason: 'NamespaceMissing', message: `The cluster has no such namespace: ${message}. Have it made, or name another.` } }
-  return { built: false, again: status === 403, failure: { cause: 'infrastructure', reason: 'BuildPodRefused', message: `The cluster refuses the build pod: ${message}` } }
 }

@@ -227,6 +227,18 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
     assert.ok(await on.builds.find(build))
   })
 
+  test('removing a lambda\'s images while one more is built removes the others', async ({ on, caller }) => {
+    const old = buildOf(await on.context(plainFiles()))
+    assert.ok((await on.builds.run(old, quiet)).built)
+    const build = { ...old, version: 2, context: await on.context({ ...plainFiles(), ...caller.files }) }
+    const end = on.builds.run(build, quiet)
+    const call = await caller.called(end)
+    await on.builds.remove({ id: old.id, namespaces: [old.namespace] }, new Set([old.context.digest, build.context.digest]), new Set())
+    assert.is(await on.builds.find(old), null)
+    call.write('.')
+    assert.ok((await end).built)
+  })
+
   test('closing lets go of what runs, and it is worth another try', async ({ on, caller }) => {
     const end = on.builds.run(buildOf(await on.context({ ...plainFiles(), ...caller.files })), quiet)
     await caller.called(end)
