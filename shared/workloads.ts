@@ -15,6 +15,10 @@ export interface Workload {
   deploy: DeployParameters
 }
 
+/** Where a version stands in a lambda's life. Versions are a clock, and so are the epochs of one version. */
+export type Place = Pick<Workload, 'version' | 'epoch'>
+export const isOlder = (a: Place, b: Place): boolean => a.version < b.version || (a.version === b.version && a.epoch < b.epoch)
+
 export interface Pod {
   name: string
   state: 'running' | 'pending' | 'waiting' | 'terminated'

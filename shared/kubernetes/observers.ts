@@ -5,8 +5,8 @@ import type { Observation } from '../workloads.ts'
 import { keyOf, type Sight } from './sight.ts'
 
 export interface Observers {
-  /** Something of this lambda has changed: whatever is new is told. */
-  look(id: string): void
+  /** Something of this lambda has changed: whatever is new is told. Answers what was seen. */
+  look(id: string): Sight
   /** kiln itself has removed it, and nothing of it is left. */
   removed(id: string): void
   observe(tell: (observation: Observation) => void, ids: string[]): { close(): void }
@@ -65,18 +65,20 @@ export function observers({ see, linesAreHere, removing, log }: { see(id: string
     }, lastWordsMs))
   }
 
-  function look(id: string): void {
+  function look(id: string): Sight {
     const sight = see(id)
     if (linesAreHere(id)) {
       clearTimeout(late.get(id))
       late.delete(id)
       patient.delete(id)
     } else if (!patient.has(id) && mayWait(id, sight)) {
-      return wait(id)
+      wait(id)
+      return sight
     }
     for (const observation of sight.observations) say(id, observation)
     const there = new Set([...sight.observations.map(keyOf), sight.leaving])
     for (const last of [...(told.get(id)?.values() ?? [])].filter((one) => !there.has(keyOf(one)))) gone(id, last, sight)
+    return sight
   }
 
   function gone(id: string, last: Observation, { wanted }: Sight): void {
@@ -90,6 +92,7 @@ export function observers({ see, linesAreHere, removing, log }: { see(id: string
     removed(id) {
       clearTimeout(late.get(id))
       late.delete(id)
+      patient.delete(id)
       for (const last of [...(told.get(id)?.values() ?? [])]) end(id, last, 'Removed', 'It was stopped and removed.')
     },
     observe(tell, ids) {

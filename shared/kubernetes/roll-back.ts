@@ -1,12 +1,13 @@
 // Rolling back: a version that did not get ready in time beside one that serves is given up, and the Deployment is made to want the older one again.
 import type { Log } from '../log.ts'
 import { givenUp } from '../together.ts'
+import { isOlder } from '../workloads.ts'
 import { applyAll } from './applying.ts'
 import { Rejected, type Cluster } from './client.ts'
 import type { Placement } from './lambda-manifests.ts'
 import type { LambdaObjects } from './mirror.ts'
 import { label, lambdaName, path } from './names.ts'
-import { isOlder, keyOf, workloadIn, type AroundPod, type GivenUp, type Sight } from './sight.ts'
+import { keyOf, workloadIn, type AroundPod, type GivenUp, type Sight } from './sight.ts'
 
 /** Kubernetes only reports that a rollout is late. The older version's ReplicaSet still has, as an annotation, all that it was made from. */
 export async function rollBack({ cluster, placement, log, underWay }: { cluster: Cluster; placement: Placement; log: Log; underWay: Set<string> }, objects: LambdaObjects, { deployment: present, wanted, current, late }: Sight, around: AroundPod): Promise<void> {

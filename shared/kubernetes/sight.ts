@@ -1,15 +1,12 @@
 // What a lambda's objects in the cluster show of each of its versions. Pure: the same objects, the same answer.
 import { observed, servesAlready, together, type Together } from '../together.ts'
-import type { Observation, Pod, Workload } from '../workloads.ts'
+import { isOlder, type Observation, type Place, type Pod, type Workload } from '../workloads.ts'
 import type { LambdaObjects } from './mirror.ts'
 import { port } from './lambda-manifests.ts'
 import { annotation, label } from './names.ts'
 import { isOver, isReady, podOf, type Surroundings } from './pods.ts'
 import { condition, type DeploymentResource, type PodResource } from './resources.ts'
 
-/** Versions are a clock, and so are the epochs of one version. */
-export type Place = Pick<Workload, 'version' | 'epoch'>
-export const isOlder = (a: Place, b: Place): boolean => a.version < b.version || (a.version === b.version && a.epoch < b.epoch)
 export const keyOf = ({ version, epoch }: Place): string => `${version}.${epoch}`
 
 /** A version that was stopped because it did not get ready beside another; kept on the Deployment, so that no restart of kiln forgets it. */

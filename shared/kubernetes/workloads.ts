@@ -3,7 +3,7 @@ import type { KubernetesConfig } from '../config.ts'
 import type { Log } from '../log.ts'
 import type { Logs } from '../logs.ts'
 import { Refusal, Unavailable } from '../trouble.ts'
-import type { Observation, Workload, Workloads } from '../workloads.ts'
+import { isOlder, type Observation, type Workload, type Workloads } from '../workloads.ts'
 import { applyAll } from './applying.ts'
 import { Rejected, type Cluster } from './client.ts'
 import { selectorLabels, type Placement } from './lambda-manifests.ts'
@@ -13,7 +13,7 @@ import { endedRun, printed, type Kept, type Printed } from './printed.ts'
 import { observers } from './observers.ts'
 import type { DeploymentResource, PodResource } from './resources.ts'
 import { rollBack } from './roll-back.ts'
-import { isOlder, keyOf, sightOf, workloadIn, type AroundPod, type GivenUp, type Sight } from './sight.ts'
+import { keyOf, sightOf, workloadIn, type AroundPod, type GivenUp, type Sight } from './sight.ts'
 
 export interface KubernetesWorkloadsOptions {
   cluster: Cluster
@@ -78,8 +78,7 @@ export function kubernetesWorkloads(options: KubernetesWorkloadsOptions): Worklo
     if (!watching || isClosed) return
     const { pods } = watching.mirror.of(id)
     for (const pod of pods.values()) watching.printed.follow(pod)
-    told.look(id)
-    const sight = see(id)
+    const sight = told.look(id)
     if (sight.late) void rollBack({ cluster, placement, log, underWay: rollingBack }, watching.mirror.of(id), sight, around)
     if (sight.isComplete) void tidy(id, sight).catch((error: unknown) => log.warn('what a lambda has left behind could not be removed', { lambda_id: id, error }))
   }

@@ -1,5 +1,5 @@
 // Rollout: one lambda's versions: the one that serves, the one that is to replace it, and those on their way out.
-import type { Observation, Workload } from '../workloads.ts'
+import { isOlder, type Observation, type Workload } from '../workloads.ts'
 import { deployment, type Deployment, type DeploymentParts } from './deployment.ts'
 import { pause } from './health.ts'
 
@@ -128,9 +128,6 @@ export function rollout(parts: RolloutParts, tell: (observation: Observation) =>
     },
   }
 }
-
-/** Versions are a clock, and so are the epochs of one version. */
-const isOlder = (a: Workload, b: Workload): boolean => a.version < b.version || (a.version === b.version && a.epoch < b.epoch)
 
 const same = (a: Workload, b: Workload): boolean => canonical(a) === canonical(b)
 
