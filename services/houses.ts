@@ -5,6 +5,7 @@ import type { Config } from '../shared/config.ts'
 import type { HttpEnv } from '../shared/http.ts'
 import type { Wired } from '../shared/wire.ts'
 import { startBuilderWatcher } from './builder-watcher/index.ts'
+import { watchBases } from './builder-watcher/bases.ts'
 import { startCleaner } from './builder-watcher/clean.ts'
 import { startDeployer } from './deployer/index.ts'
 import { keepInAgreement, startObserver } from './deployer/observe.ts'
@@ -67,9 +68,10 @@ const packagerPart: Part = async ({ config, wired, root }) => {
 }
 
 const builderPart: Part = async ({ config, wired }) => {
-  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, timeoutMs: config.buildTimeoutMs })
+  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, timeoutMs: config.buildTimeoutMs, builder: config.imageBuilder })
   const cleaner = await startCleaner(wired.ports)
-  return { open: { close: async () => { await Promise.all([builder.stop(), cleaner.stop()]) } } }
+  const bases = watchBases(wired.ports, { intervalMs: config.baseIntervalMs })
+  return { open: { close: async () => { await Promise.all([builder.stop(), cleaner.stop(), bases.close()]) } } }
 }
 
 const deployerPart: Part = async ({ wired: { ports } }) => {

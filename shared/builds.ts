@@ -1,13 +1,57 @@
 // Builds: from a context archive to an image. The port; `local/builds.ts` makes virtual environments, `kubernetes/builds.ts` pods.
 import type { Failure } from './trouble.ts'
 
+/** How an image is made: `auto`, the environment by kaniko where it is missing and the code as one layer; `kaniko`, all of it by one kaniko. */
+export const imageBuilders = ['auto', 'kaniko'] as const
+export type ImageBuilder = (typeof imageBuilders)[number]
+
+/** What an image is made from, as the packager states it. */
+export interface Packaged {
+  context: Context
+  foundation: Foundation
+}
+
+/** An archive (gzipped tar) with a Dockerfile and everything that it takes. */
+export interface Context {
+  /** Where Objects holds it. */
+  name: string
+  /** SHA-256 (hex) of the archive. */
+  digest: string
+  bytes: number
+  /** The end of the archive is a gzipped tar of its own: the image's last layer, as it is. */
+  code: CodePart
+}
+
+export interface CodePart {
+  /** Where it begins in the archive, and how long it is. */
+  offset: number
+  bytes: number
+  /** `sha256:<hex>` of these bytes. */
+  digest: string
+  /** `sha256:<hex>` of the tar that they unpack to. */
+  unpacked: string
+}
+
+/** What the code is put on. */
+export interface Foundation {
+  /** The base image's name as it was asked for, and with the digest that it had; null where the platform has no such images. */
+  base: { name: string; reference: string } | null
+  /** What must be made on the base image first; null: nothing, or nothing that this platform makes of images. */
+  environment: EnvironmentWish | null
+}
+
+export interface EnvironmentWish {
+  /** SHA-256 (hex) of everything that determines it. */
+  key: string
+  context: { name: string; digest: string }
+}
+
 /** One image to make. Equal contexts give equal images. */
-export interface Build {
+export interface Build extends Packaged {
   id: string
   account: string
   version: number
-  /** `name` is where Objects holds it, `digest` the SHA-256 (hex) of its uncompressed tar. */
-  context: { name: string; digest: string }
+  builder: ImageBuilder
   timeoutMs: number
   /** Where it may be built; the local platform has one place only. */
   namespace: string
@@ -20,6 +64,11 @@ export interface Image {
   /** `sha256:<hex>` */
   digest: string
 }
+
+export type Found =
+  | { image: Image }
+  /** `quick`: all but the code is there; nothing has to be waited for. */
+  | { image: null; quick: boolean }
 
 export type BuildEnd =
   | { built: true; image: Image }
@@ -46,8 +95,8 @@ export interface Kept {
 }
 
 export interface Builds {
-  /** The image of this context when it exists already, else null. A platform that cannot be asked throws Unavailable. */
-  find(build: Build): Promise<Image | null>
+  /** The image of this context when it exists already; else whether it is made in a moment. A platform that cannot be asked throws Unavailable. */
+  find(build: Build): Promise<Found>
   /**
    * Makes the image, or adopts the build of it that runs already; a build of another version of the lambda is ended first.
    * Resolves when all processes of the build have ended. After an abort the failure's cause is `cancelled`; beyond `timeoutMs` it is `timeout`.

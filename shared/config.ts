@@ -1,5 +1,6 @@
 // Configuration: the environment, read once, as one frozen object; every complaint in one message. The only reader of the environment besides the scripts in deploy/.
 import { resolve } from 'node:path'
+import { imageBuilders, type ImageBuilder } from './builds.ts'
 import { bytesOf, namespace } from './parameters.ts'
 import { levels, type Level } from './log.ts'
 
@@ -25,6 +26,9 @@ export const settings: Setting[] = [
   { name: 'AWS_SECRET_ACCESS_KEY', default: null, means: 'its secret' },
   { name: 'AWS_SESSION_TOKEN', default: null, means: 'its session token, if it has one' },
   { name: 'PLATFORM', default: 'local', means: 'what builds and runs lambdas: `local`, virtual environments and processes of this machine; `kubernetes`, kaniko pods and Deployments' },
+  { name: 'IMAGE_BUILDER', default: 'auto', means: 'how images are made: `auto`, an environment shared by all who need the same (made by kaniko once) and the code as one layer on it; `kaniko`, one kaniko pod for each image' },
+  { name: 'IMAGE_BUILDERS', default: null, means: 'what a lambda may ask for as its `image_builder`, comma-separated; absent: only IMAGE_BUILDER' },
+  { name: 'IMAGE_PLATFORM', default: null, means: 'platform that base images must be for, e.g. `linux/arm64`; absent: that of the machine kiln runs on' },
   { name: 'LAMBDA_REGISTRY', default: null, means: 'registry, and path in it, that images are pushed to and run from, e.g. `registry.example/team`' },
   { name: 'LAMBDA_INSECURE_REGISTRIES', default: null, means: 'registries that are reached by http or show a certificate that nobody vouches for, comma-separated' },
   { name: 'REGISTRY_AUTH_FILE', default: null, means: 'file with the registry\'s credentials for kiln itself, as Docker\'s `config.json`' },
@@ -37,6 +41,7 @@ export const settings: Setting[] = [
   { name: 'KANIKO_CACHE_REPOSITORY', default: null, means: 'repository for kaniko\'s layer cache; absent: no cache' },
   { name: 'BUILD_LIMITS', default: null, means: 'what a build pod may use, e.g. `cpu=2,memory=4Gi`' },
   { name: 'SCHEDULE_TIMEOUT', default: '300', means: 'seconds that a build pod may wait for a node' },
+  { name: 'BASE_INTERVAL', default: '300', means: 'seconds between two looks at whether base images have moved' },
   { name: 'LAMBDA_BASE_IMAGE', default: null, means: 'base image of lambdas that name none; absent: `lpa-lambda-base:latest` of LAMBDA_REGISTRY (it does not matter on the local platform)' },
   { name: 'TOKENS', default: null, means: '`account=token` pairs, comma-separated: callers need `Authorization: Bearer <token>`; absent: everyone is account `default`' },
   { name: 'MAX_ARCHIVE_BYTES', default: '64Mi', means: 'largest archive that is taken' },
@@ -68,6 +73,8 @@ export interface Config {
   /** What the platform can do for a lambda; ingest refuses the rest. */
   can: Capabilities
   baseImage: string
+  baseIntervalMs: number
+  imageBuilder: ImageBuilder
   /** token -> account; empty: no tokens are asked for. */
   tokens: ReadonlyMap<string, string>
   maxArchiveBytes: number
@@ -95,6 +102,8 @@ export interface KubernetesConfig {
   namespaces: string[]
   installation: string
   registry: string
+  /** `linux/amd64`: what base images must be for. */
+  imagePlatform: string
   insecureRegistries: string[]
   registryAuthFile: string | null
   registrySecret: string | null
@@ -110,6 +119,8 @@ export interface Capabilities {
   readSecrets: boolean
   /** null: any, since they are names only. */
   namespaces: string[] | null
+  /** What a lambda may ask for. */
+  imageBuilders: ImageBuilder[]
 }
 
 /** Throws one Error that lists everything that is wrong. */
@@ -133,6 +144,10 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
   const [, kind, bucket] = /^(nats|s3):\/\/([A-Za-z0-9._-]+)$/.exec(text('OBJECTS')!) ?? []
   if (!bucket) complaints.push(`OBJECTS is "${text('OBJECTS')}"; it must be nats://<bucket> or s3://<bucket>`)
   const platform = oneOf('PLATFORM', ['local', 'kubernetes'] as const)
+  const imageBuilder = oneOf('IMAGE_BUILDER', imageBuilders)
+  const allowed = [...new Set([imageBuilder, ...listIn(text('IMAGE_BUILDERS'))])] as ImageBuilder[]
+  for (const one of allowed) if (!imageBuilders.includes(one)) complaints.push(`IMAGE_BUILDERS names "${one}"; there are ${imageBuilders.join(', ')}`)
+  if (platform === 'local' && allowed.some((one) => one !== 'auto')) complaints.push('IMAGE_BUILDER and IMAGE_BUILDERS must be auto with PLATFORM=local: there are no pods to build in')
   const kubernetes = platform === 'kubernetes' ? kubernetesIn(text, seconds, complaints) : null
   if (kubernetes && kind === 'nats') complaints.push('OBJECTS must be s3://<bucket> with PLATFORM=kubernetes: build pods read contexts from there')
 
@@ -140,9 +155,9 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     host: text('HOST')!, port: number('PORT', 0, 65_535), dataDir: resolve(text('DATA_DIR')!),
     natsUrl: text('NATS_URL'), natsPort: number('NATS_PORT', 1, 65_535), streamReplicas: number('STREAM_REPLICAS', 1, 5),
     objects: { kind: kind as 'nats' | 's3', bucket: bucket ?? '' }, s3: s3In(text, complaints), platform, kubernetes,
-    can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null },
+    can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null, imageBuilders: allowed }, imageBuilder,
     baseImage: text('LAMBDA_BASE_IMAGE') ?? (kubernetes ? `${kubernetes.registry}/${usualBase}` : usualBase), tokens: tokensIn(text('TOKENS'), complaints),
-    maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
+    baseIntervalMs: seconds('BASE_INTERVAL'), maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
     buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000), buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
     proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'),
     runtimePython: text('RUNTIME_PYTHON'),
@@ -152,6 +167,9 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
 }
 
 const usualBase = 'lpa-lambda-base:latest'
+
+/** As registries name it. */
+const platformHere = (): string => `linux/${{ x64: 'amd64', ia32: '386' }[process.arch as string] ?? process.arch}`
 
 type Text = (name: string) => string | null
 
@@ -171,10 +189,12 @@ function kubernetesIn(text: Text, seconds: (name: string) => number, complaints:
   const namespaces = listIn(text('LAMBDA_NAMESPACES'))
   for (const name of namespaces) if (!namespace.safeParse(name).success) complaints.push(`LAMBDA_NAMESPACES names "${name}", which no namespace of lambdas can be called`)
   if (namespaces.length === 0) complaints.push('LAMBDA_NAMESPACES must name at least one namespace')
+  const imagePlatform = text('IMAGE_PLATFORM')
+  if (imagePlatform !== null && !/^[a-z0-9]+\/[a-z0-9]+(\/[a-z0-9]+)?$/.test(imagePlatform)) complaints.push(`IMAGE_PLATFORM is "${imagePlatform}"; it must be like linux/amd64`)
   const installation = text('INSTALLATION')!
   if (!/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(installation)) complaints.push(`INSTALLATION is "${installation}"; it must be of lower-case letters, digits and -`)
   return {
-    kubeconfig: text('KUBECONFIG'), namespaces, installation, registry: registry ?? '', insecureRegistries: listIn(text('LAMBDA_INSECURE_REGISTRIES')),
+    kubeconfig: text('KUBECONFIG'), namespaces, installation, registry: registry ?? '', imagePlatform: imagePlatform ?? platformHere(), insecureRegistries: listIn(text('LAMBDA_INSECURE_REGISTRIES')),
     registryAuthFile: text('REGISTRY_AUTH_FILE'), registrySecret: text('LAMBDA_REGISTRY_SECRET'), s3Secret: text('S3_SECRET'),
     kanikoImage: text('KANIKO_IMAGE')!, cacheRepository: text('KANIKO_CACHE_REPOSITORY'), buildLimits: limitsIn(text('BUILD_LIMITS'), complaints),
     scheduleTimeoutMs: seconds('SCHEDULE_TIMEOUT'),

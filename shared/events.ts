@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { Finding } from './finding.ts'
 import type { Failure } from './trouble.ts'
-import type { Image, Kept } from './builds.ts'
+import type { Image, Kept, Packaged } from './builds.ts'
 import type { Observation } from './workloads.ts'
 
 type Observed = Pick<Observation, 'reason' | 'message' | 'pods' | 'endpoints' | 'log'>
@@ -19,13 +19,17 @@ export interface Facts {
   'lambda.deleted': Record<string, never>
   /** What a deletion removed, and what the platform would not remove. */
   'lambda.cleaned': { archives: number; contexts: number; images: number; kept: Kept[] }
-  'context.packaged': { context: { name: string; digest: string; bytes: number }; files: number }
+  'context.packaged': Packaged & { files: number }
   'context.refused': Failure
+  /** Something has to be built, which takes its time: it waits for its turn. */
+  'image.queued': Packaged
   'image.started': { context: string; attempt: number }
   /** It waits for what it needs, such as a node; the platform's own words. */
   'image.pending': { context: string; attempt: number; reason: string; message: string }
   'image.built': { image: Image; context: string; reused: boolean; seconds: number }
   'image.failed': Failure
+  /** The base image that it is made on has moved: its name stands for another digest now. */
+  'image.outdated': { base: string; reference: string; newer: string }
   'workload.applied': { image: Image; pod_count: number }
   'workload.failed': Failure
   'workload.running': Observed

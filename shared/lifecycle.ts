@@ -1,8 +1,8 @@
 // The life of a lambda: THE table, the clock that orders observations, and what users read of both. Pure: no port, no time, no randomness.
 // Longer than 250 lines: the table, the clock and what users read are one thought, and are to be found in one place.
-import type { Image } from './builds.ts'
+import type { Image, Packaged } from './builds.ts'
 import type { FactName, Heard } from './events.ts'
-import type { LambdaRecord } from './records.ts'
+import { versionOf, type LambdaRecord } from './records.ts'
 import type { Failure } from './trouble.ts'
 import type { Observation } from './workloads.ts'
 
@@ -17,7 +17,8 @@ const inFlight = { ...switched, 'lambda.cancelled': 'cancelled' } as const
 
 export const lifecycle = {
   accepted: { 'context.packaged': 'packaged', 'context.refused': 'failed', 'workload.applied': 'deploying', ...inFlight },
-  packaged: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  packaged: { 'image.queued': 'queued', 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
+  queued: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
   building: { 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
   unscheduled: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
   built: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...inFlight },
@@ -52,6 +53,9 @@ export const leadsTo: Readonly<Partial<Record<FactName, State>>> = Object.freeze
   'lambda.accepted': 'accepted' as State,
   ...Object.assign({}, ...Object.values(lifecycle)),
 })
+
+/** Folded into a life. `image.outdated` teaches something, though it moves no version: the image runs as well as before. */
+export const isOfALife = (fact: FactName): boolean => leadsTo[fact] !== undefined || fact === 'image.outdated'
 
 export type Move = 'moved' | 'early' | 'stale'
 
@@ -93,7 +97,15 @@ export interface VersionLife extends Reading {
   image: Image | null
   /** The context's digest. */
   context: string | null
-  /** Sequence of `context.packaged`: builds wait in this order. 0: not packaged. */
+  /** The key of the environment that its code lies on; null: the base image itself, or a platform whose builds keep that. */
+  environment: string | null
+  /** Digest of the context that this environment is made from. */
+  environmentContext: string | null
+  /** The base image by name, and with the digest that this version is made on. */
+  base: Packaged['foundation']['base']
+  /** The same base image as it was seen later. */
+  newerBase: { reference: string; seq: number } | null
+  /** Sequence of `image.queued`: builds wait in this order. 0: not queued. */
   queued: number
   /** Why its build cannot begin yet, in the platform's words. */
   held: { reason: string; message: string; seq: number } | null
@@ -126,12 +138,12 @@ export interface Life {
 /** How many versions a life remembers in full. */
 const keptVersions = 20
 
-const unlived: VersionLife = { state: 'accepted', epoch: -1, seq: 0, since: '', failure: null, image: null, context: null, queued: 0, held: null, sight: null, ran: false }
+const unlived: VersionLife = { state: 'accepted', epoch: -1, seq: 0, since: '', failure: null, image: null, context: null, environment: null, environmentContext: null, base: null, newerBase: null, queued: 0, held: null, sight: null, ran: false }
 
 export function fold(life: Life | null, heard: Heard): Life {
   const before = life ?? { id: heard.id, account: heard.account, version: 0, epoch: 0, seq: 0, versions: {}, timeline: [] }
   const to = leadsTo[heard.fact]
-  if (!to) return before
+  if (!to) return isFact(heard, 'image.outdated') ? foldNewerBase(before, heard) : before
   const version = foldVersion(before.versions[heard.version] ?? unlived, heard, to)
   return {
     ...before,
@@ -141,6 +153,12 @@ export function fold(life: Life | null, heard: Heard): Life {
     versions: newest({ ...before.versions, [heard.version]: version }),
     timeline: foldTimeline(before.timeline, heard),
   }
+}
+
+function foldNewerBase(life: Life, heard: Heard<'image.outdated'>): Life {
+  const v = life.versions[heard.version] ?? unlived
+  const newerBase = v.newerBase && v.newerBase.seq > heard.seq ? v.newerBase : { reference: heard.data.newer, seq: heard.seq }
+  return { ...life, version: Math.max(life.version, heard.version), seq: Math.max(life.seq, heard.seq), versions: newest({ ...life.versions, [heard.version]: { ...v, newerBase } }) }
 }
 
 function newest(versions: Record<string, VersionLife>): Record<string, VersionLife> {
@@ -158,7 +176,11 @@ function foldVersion(v: VersionLife, heard: Heard, to: State): VersionLife {
 
 /** What a fact teaches besides the state; each part only if it is later than what is known of that part. */
 function learned(v: VersionLife, heard: Heard): Partial<VersionLife> {
-  if (isFact(heard, 'context.packaged')) return { context: heard.data.context.digest, queued: heard.seq }
+  if (isFact(heard, 'context.packaged')) {
+    const { context, foundation: { base, environment } } = heard.data
+    return { context: context.digest, environment: environment?.key ?? null, environmentContext: environment?.context.digest ?? null, base }
+  }
+  if (isFact(heard, 'image.queued')) return { queued: heard.seq }
   if (isFact(heard, 'image.pending')) return v.held && v.held.seq > heard.seq ? {} : { held: { reason: heard.data.reason, message: heard.data.message, seq: heard.seq } }
   if (isFact(heard, 'image.built')) return { image: heard.data.image, context: heard.data.context }
   if (isFact(heard, 'lambda.accepted') || isFact(heard, 'lambda.enabled')) return heard.data.image ? { image: v.image ?? heard.data.image } : {}
@@ -239,7 +261,18 @@ export function imageStatus(record: LambdaRecord, life: Life | null): ImageStatu
   if (v?.image) return 'completed'
   if (record.cancelled.includes(record.version) || v?.state === 'cancelled') return 'not_found'
   if (v?.failure) return 'error'
-  return v?.state === 'packaged' || v?.state === 'unscheduled' ? 'pending' : 'in_progress'
+  return v?.state === 'queued' || v?.state === 'unscheduled' ? 'pending' : 'in_progress'
+}
+
+/** The base image that a version runs on: that of the version whose image it is. `newer`: what its name stands for now, when that is another. */
+export function baseOf(record: LambdaRecord, life: Life | null, version: number): { name: string; reference: string; newer: string | null } | null {
+  let newerBase: VersionLife['newerBase'] = null
+  for (let n: number | null = version; n !== null; n = versionOf(record, n)?.imageOf ?? null) {
+    const v: VersionLife | undefined = life?.versions[n]
+    newerBase ??= v?.newerBase ?? null
+    if (v?.base) return { ...v.base, newer: newerBase && newerBase.reference !== v.base.reference ? newerBase.reference : null }
+  }
+  return null
 }
 
 /** Which version should run: the newest if it can, else the one that served last; null: none, or not yet. */

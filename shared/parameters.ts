@@ -1,5 +1,6 @@
 // Parameters: everything a user may say of a lambda, as one schema that validates, documents (OpenAPI) and types.
 import { z } from 'zod'
+import { imageBuilders } from './builds.ts'
 import type { Finding } from './finding.ts'
 
 const cpu = z.string().regex(/^(\d+m|\d+(\.\d{1,3})?)$/, 'must be a Kubernetes CPU quantity such as "500m" or "2"')
@@ -39,6 +40,7 @@ export const parameters = z.strictObject({
   lambda_type: z.literal('standalone').default('standalone'),
   base_image: z.string().min(1).max(512).regex(/^[a-z0-9]([\w./:@-]*[A-Za-z0-9])?$/, 'must be an image reference such as "registry/name:tag"').nullable().default(null)
     .describe('null: the operator\'s LAMBDA_BASE_IMAGE'),
+  image_builder: z.enum(imageBuilders).nullable().default(null).describe('null: the operator\'s IMAGE_BUILDER; another only where the operator allows it'),
   user_docker_commands: z.array(z.string().min(1).max(4_096).regex(/^[^\0\r\n]*$/, 'must be one Dockerfile line')).max(100).default([]),
   user_config: z.record(z.string(), z.unknown()).default({}),
   archive_ttl: z.int().min(0).nullable().default(null).describe('seconds that the archive is kept after it was built; null: as long as a version refers to it'),

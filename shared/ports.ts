@@ -1,5 +1,6 @@
 // Everything a service may need from outside, by name. A service takes only what it uses: `Pick<Ports, 'bus' | 'records'>`.
 import type { Answers } from './answers.ts'
+import type { Bases } from './bases.ts'
 import type { Builds } from './builds.ts'
 import type { Bus } from './bus.ts'
 import type { Log } from './log.ts'
@@ -8,10 +9,12 @@ import type { Metrics } from './metrics.ts'
 import type { Objects } from './objects.ts'
 import type { Records } from './records.ts'
 import type { Statuses } from './statuses.ts'
+import type { StoredImages } from './stored.ts'
 import type { Workloads } from './workloads.ts'
 
 export interface Ports {
   answers: Answers
+  bases: Bases
   builds: Builds
   bus: Bus
   log: Log
@@ -20,5 +23,6 @@ export interface Ports {
   objects: Objects
   records: Records
   statuses: Statuses
+  stored: StoredImages
   workloads: Workloads
 }

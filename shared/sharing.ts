@@ -5,8 +5,8 @@ export interface Watch {
   signal: AbortSignal
 }
 
-interface Shared<T> {
-  members: Set<Watch>
+interface Shared<T, W> {
+  members: Set<W>
   /** What was said so far, for those who come later. */
   said: string[]
   ending: AbortController
@@ -15,18 +15,27 @@ interface Shared<T> {
 
 const saidKept = 200
 
-export interface Sharing<T> {
-  /** Rejects with the reason of `watch.signal` once that aborts; for the last member, when the work has ended. */
-  join(key: string, watch: Watch, work: (watch: Watch) => Promise<T>): Promise<T>
-  /** Resolves when everything under way has ended, after `reason` told it to. */
-  end(reason: Error): Promise<void>
+/** What the work is given: a line goes to every member, the signal is that of the last who leaves. */
+export interface Together<W extends Watch> extends Watch {
+  /** Who wishes for it at this moment. */
+  members(): W[]
 }
 
-export function sharing<T>(late: (key: string) => string): Sharing<T> {
-  const underway = new Map<string, Shared<T>>()
-  const running = new Set<Shared<T>>()
+export interface Sharing<T, W extends Watch = Watch> {
+  /** Rejects with the reason of `watch.signal` once that aborts; for the last member, when the work has ended. */
+  join(key: string, watch: W, work: (together: Together<W>) => Promise<T>): Promise<T>
+  /** Keys of the work under way. */
+  underWay(): string[]
+  /** Resolves when everything under way has ended, after `reason` told it to. */
+  end(reason: unknown): Promise<void>
+}
 
-  function begin(key: string, first: Watch, work: (watch: Watch) => Promise<T>): Shared<T> {
+/** `late`: what is said to whoever joins work under way. */
+export function sharing<T, W extends Watch = Watch>(late: (key: string) => string): Sharing<T, W> {
+  const underway = new Map<string, Shared<T, W>>()
+  const running = new Set<Shared<T, W>>()
+
+  function begin(key: string, first: W, work: (together: Together<W>) => Promise<T>): Shared<T, W> {
     const ending = new AbortController()
     const members = new Set([first])
     const said: string[] = []
@@ -34,18 +43,18 @@ export function sharing<T>(late: (key: string) => string): Sharing<T> {
       if (said.push(text) > saidKept) said.shift()
       for (const member of members) member.line(text)
     }
-    const result = work({ line, signal: ending.signal }).finally(() => {
+    const result = work({ line, signal: ending.signal, members: () => [...members] }).finally(() => {
       running.delete(shared)
       if (underway.get(key) === shared) underway.delete(key)
     })
     result.catch(() => undefined)
-    const shared: Shared<T> = { members, said, ending, result }
+    const shared: Shared<T, W> = { members, said, ending, result }
     running.add(shared)
     underway.set(key, shared)
     return shared
   }
 
-  async function leave(key: string, shared: Shared<T>, watch: Watch): Promise<void> {
+  async function leave(key: string, shared: Shared<T, W>, watch: W): Promise<void> {
     shared.members.delete(watch)
     if (shared.members.size > 0) return
     // Whoever wishes for it from now on begins anew.
@@ -69,6 +78,7 @@ export function sharing<T>(late: (key: string) => string): Sharing<T> {
         shared.members.delete(watch)
       }
     },
+    underWay: () => [...underway.keys()],
     async end(reason) {
       for (const shared of running) shared.ending.abort(reason)
       await Promise.allSettled([...running].map(({ result }) => result))

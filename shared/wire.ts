@@ -1,16 +1,20 @@
 // The wiring: from configuration to ports. The only file that knows all adapters.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Claims } from './claims.ts'
 import type { Config, KubernetesConfig } from './config.ts'
+import { localBases } from './local/bases.ts'
 import { localBuilds } from './local/builds.ts'
 import { environments, type Environments } from './local/environments.ts'
 import { environmentsIn } from './local/images.ts'
 import type { Processes } from './local/processes.ts'
+import { localStored } from './local/stored.ts'
 import { localWorkloads } from './local/workloads.ts'
 import type { Log } from './log.ts'
 import { metrics } from './metrics.ts'
 import { natsAnswers } from './nats/answers.ts'
 import { natsBus } from './nats/bus.ts'
+import { natsClaims } from './nats/claims.ts'
 import { connectNats, type Nats } from './nats/connect.ts'
 import { natsLogs } from './nats/logs.ts'
 import { natsObjects, natsReader } from './nats/objects.ts'
@@ -41,7 +45,7 @@ export interface Wired {
 }
 
 /** What builds and runs lambdas. */
-type Platform = Pick<Ports, 'builds' | 'workloads'> & { close(): Promise<void> }
+type Platform = Pick<Ports, 'bases' | 'builds' | 'stored' | 'workloads'> & { close(): Promise<void> }
 
 /** `lend` finds Python and uv on this machine, or gets them: a service that needs neither does not ask. */
 export async function wire(config: Config, natsUrl: string, lend: () => Promise<Machine>, log: Log): Promise<Wired> {
@@ -55,10 +59,10 @@ export async function wire(config: Config, natsUrl: string, lend: () => Promise<
   const objects = await objectsOf(config, nats)
   const logs = natsLogs(nats, log)
   const platform = config.kubernetes
-    ? await onKubernetes(config, config.kubernetes, { objects, logs, log })
+    ? await onKubernetes(config, config.kubernetes, { objects, logs, log, claims: await natsClaims(nats, keeping) })
     : await onThisMachine(config, folder, await environmentsHere(), await lend(), { objects, logs, log })
   const ports: Ports = {
-    builds: platform.builds, workloads: platform.workloads, objects, logs, log,
+    bases: platform.bases, builds: platform.builds, stored: platform.stored, workloads: platform.workloads, objects, logs, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), metrics: metrics({ processFigures: true }),
     records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
   }
@@ -79,20 +83,21 @@ type Around = Pick<Ports, 'objects' | 'logs' | 'log'>
 async function onThisMachine(config: Config, folder: string, made: Environments, machine: Machine, { objects, logs, log }: Around): Promise<Platform> {
   const builds = localBuilds({ folder, objects, environments: made, log })
   const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
-  return { builds, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]) } }
+  const stored = localStored({ folder, environments: made, inUse: builds.inUse, runtimeRequirements: () => readFile(machine.runtimeRequirements, 'utf8') })
+  return { bases: localBases, builds, stored, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]) } }
 }
 
 /** Loaded when it is wanted: the clients of Kubernetes and of S3 are large, and a laptop needs neither. */
-async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config, config: KubernetesConfig, { objects, logs, log }: Around): Promise<Platform> {
-  const [{ cluster }, { kubernetesBuilds }, { kubernetesWorkloads }, { credentialsFrom, registries }, { images }] = await Promise.all([
-    import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/registry.ts'), import('./oci/images.ts'),
+async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config, config: KubernetesConfig, { objects, logs, log, claims }: Around & { claims: Claims }): Promise<Platform> {
+  const [{ cluster }, { kubernetesBuilds }, { kubernetesWorkloads }, { oci }] = await Promise.all([
+    import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/adapters.ts'),
   ])
-  const credentials = credentialsFrom(config.registryAuthFile && (await textOf(config.registryAuthFile)))
-  const registry = images(registries({ insecure: new Set(config.insecureRegistries), credentials }))
+  const auth = config.registryAuthFile && (await textOf(config.registryAuthFile))
+  const { bases, images, stored } = oci({ insecureRegistries: config.insecureRegistries, auth, platform: config.imagePlatform, objects })
   const api = cluster(config)
-  const builds = kubernetesBuilds({ cluster: api, config, s3, bucket, registry, objects, log })
+  const builds = kubernetesBuilds({ cluster: api, config, s3, bucket, registry: images, objects, claims, log })
   const workloads = kubernetesWorkloads({ cluster: api, config, logs, log, readyTimeoutMs })
-  return { builds, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]); await api.close() } }
+  return { bases, builds, stored: stored(config.registry, log), workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]); await api.close() } }
 }
 
 /** null: there is no such file. Credentials may be left out where a registry asks for none. */
@@ -108,8 +113,9 @@ function whenUsed(make: () => Promise<Objects>): Omit<Objects, 'read'> {
   const get = (): Promise<Objects> => making ??= make().then((one) => made = one, (error: unknown) => { making = null; throw error })
   return {
     knows: (name) => made?.knows(name) ?? false,
-    put: async (name, bytes) => (await get()).put(name, bytes),
+    put: async (name, content) => (await get()).put(name, content),
     get: async (name) => (await get()).get(name),
+    part: async (name, from) => (await get()).part(name, from),
     has: async (name) => (await get()).has(name),
     remove: async (name) => (await get()).remove(name),
     list: async (prefix) => (await get()).list(prefix),

@@ -14,18 +14,37 @@ import type { Finding } from './finding.ts'
 export interface ZipLimits { maxUnpackedBytes: number; maxEntries: number }
 export type ZipReading = { ok: true; files: Map<string, Buffer> } | { ok: false; findings: Finding[] }
 
+/** A file of a zip whose structure and names are sound. */
+export interface ZipFile {
+  path: string
+  /** As declared; no more is ever inflated. */
+  bytes: number
+  /** Inflated now, and checked; or what is wrong with it. */
+  content(): Promise<Buffer | Finding>
+}
+
+export type OpenZip = { ok: true; files: ZipFile[] } | { ok: false; findings: Finding[] }
+
 /**
- * Reads a whole zip into memory: path -> content, in byte order of the paths, without folders, `__MACOSX/` and `.DS_Store`.
- * Never throws. A zip that is broken, hostile or open to two readings is refused with everything that is wrong with it:
- * first its structure and names, then (when those are sound) its contents. At most `maxUnpackedBytes` are ever inflated.
+ * Looks at a zip's structure and names only: its files in byte order of their paths, without folders, `__MACOSX/` and `.DS_Store`.
+ * Never throws. A zip that is broken, hostile or open to two readings is refused with everything that is wrong with it.
  */
-export async function readZip(bytes: Buffer, limits: ZipLimits): Promise<ZipReading> {
+export function openZip(bytes: Buffer, limits: ZipLimits): OpenZip {
   const outline = findEnd(bytes)
   if ('code' in outline) return refused([outline])
   const entries = readDirectory(outline, limits)
   if ('code' in entries) return refused([entries])
   const findings = [...entries.flatMap(entryFaults), ...nameClashes(entries), ...layoutFaults(outline, entries), ...declaredSize(entries, limits)]
-  return findings.length > 0 ? refused(findings) : unpack(outline.zip, entries)
+  if (findings.length > 0) return refused(findings)
+  const wanted = entries.filter(({ path, folder }) => !folder && !/^__MACOSX\/|(^|\/)\.DS_Store$/.test(path))
+  const sorted = wanted.map((entry) => ({ entry, name: Buffer.from(entry.path) })).sort((a, b) => Buffer.compare(a.name, b.name))
+  return { ok: true, files: sorted.map(({ entry }) => ({ path: entry.path, bytes: entry.size, content: () => unpackOne(outline.zip, entry) })) }
+}
+
+/** Reads a whole zip into memory: path -> content. What `openZip` refuses is refused, and then what is wrong with the contents. */
+export async function readZip(bytes: Buffer, limits: ZipLimits): Promise<ZipReading> {
+  const zip = openZip(bytes, limits)
+  return zip.ok ? unpack(zip.files) : zip
 }
 
 /** Writes path -> content (strings as UTF-8) as a zip with fixed times and sorted names: the same files make the same bytes. */
@@ -212,15 +231,13 @@ function declaredSize(entries: Entry[], { maxUnpackedBytes }: ZipLimits): Findin
 
 const inflate = promisify(inflateRaw)
 
-async function unpack(zip: Buffer, entries: Entry[]): Promise<ZipReading> {
-  const wanted = entries.filter(({ path, folder }) => !folder && !/^__MACOSX\/|(^|\/)\.DS_Store$/.test(path))
-  const sorted = wanted.map((entry) => ({ entry, bytes: Buffer.from(entry.path) })).sort((a, b) => Buffer.compare(a.bytes, b.bytes))
+async function unpack(zipped: ZipFile[]): Promise<ZipReading> {
   const files = new Map<string, Buffer>()
   const findings: Finding[] = []
-  for (let from = 0; from < sorted.length; from += AT_ONCE) {
-    const batch = sorted.slice(from, from + AT_ONCE).map(async ({ entry }) => [entry, await unpackOne(zip, entry)] as const)
-    for (const [entry, content] of await Promise.all(batch)) {
-      if (Buffer.isBuffer(content)) files.set(entry.path, content)
+  for (let from = 0; from < zipped.length; from += AT_ONCE) {
+    const batch = zipped.slice(from, from + AT_ONCE).map(async ({ path, content }) => [path, await content()] as const)
+    for (const [path, content] of await Promise.all(batch)) {
+      if (Buffer.isBuffer(content)) files.set(path, content)
       else findings.push(content)
     }
   }
@@ -249,7 +266,7 @@ const multiDisk: Finding = { code: 'MultiDisk', message: 'The zip is split into 
 const brokenDirectory: Finding = { code: 'BrokenDirectory', message: "The zip's list of files is damaged.", fix: REPACK }
 const ambiguous: Finding = { code: 'AmbiguousZip', message: 'The zip can be read in more than one way: there is another zip, or part of one, around or between its files.', fix: REPACK }
 
-function refused(findings: Finding[]): ZipReading {
+function refused(findings: Finding[]): { ok: false; findings: Finding[] } {
   const rest = findings.length - MOST_FINDINGS
   const more: Finding = { code: 'MoreFindings', message: `There are ${rest} more faults of these kinds.`, fix: 'Mend these first.' }
   return { ok: false, findings: rest > 0 ? [...findings.slice(0, MOST_FINDINGS), more] : findings }

@@ -30,7 +30,7 @@ test.after.each(async () => {
 })
 
 async function start(concurrency = 2, on = ports): Promise<Hearing> {
-  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000 })
+  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000, builder: 'auto' })
   hearings.push(hearing)
   return hearing
 }
@@ -48,7 +48,7 @@ test('the world\'s trouble is tried again, and then it is built', async () => {
   const record = await wanted('world')
   await fact(ports, record.id, 'image.built')
   assert.is(ports.builds.ran.length, 2)
-  assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.started', 'image.built'])
+  assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.queued', 'image.started', 'image.built'])
   const entries = await ports.logs.read({ account: 'default', id: record.id, version: 1, kind: 'build' })
   assert.equal(entries.map((e) => e.run), [0, 1])
 })
@@ -56,7 +56,7 @@ test('the world\'s trouble is tried again, and then it is built', async () => {
 test('the build of a replica that died is taken over by another', async () => {
   const dead = gate<BuildEnd>()
   const dying = await standPorts(nats.url, { builds: { ...ports.builds, run: () => dead.promise }, workloads: ports.workloads })
-  await startBuilderWatcher(dying, { concurrency: 2, timeoutMs: 60_000 })
+  await startBuilderWatcher(dying, { concurrency: 2, timeoutMs: 60_000, builder: 'auto' })
   const record = await wanted('orphan')
   await fact(ports, record.id, 'image.started')
   await dying.close()
@@ -76,8 +76,8 @@ test('a build that waits for a place says so in the platform\'s words, and that 
   const record = await wanted('patient')
   await fact(ports, record.id, 'image.built')
   const told = (await ports.bus.history(record.id, 0, 100)).filter((one) => one.fact.startsWith('image.'))
-  assert.equal(told.map((one) => one.fact), ['image.started', 'image.pending', 'image.started', 'image.built'])
-  assert.equal(told[1]!.data, { context: packaged('patient').context.digest, attempt: 1, reason: 'Unschedulable', message: '0/1 nodes are available.' })
+  assert.equal(told.map((one) => one.fact), ['image.queued', 'image.started', 'image.pending', 'image.started', 'image.built'])
+  assert.equal(told[2]!.data, { context: packaged('patient').context.digest, attempt: 1, reason: 'Unschedulable', message: '0/1 nodes are available.' })
 })
 
 test('what an earlier kiln left running for a version that nobody wants is ended', async () => {
@@ -90,8 +90,8 @@ test('what an earlier kiln left running for a version that nobody wants is ended
 
 test('a build that kiln let go of when it stopped has not failed, however often it was heard before', async () => {
   const record = await write(ports, recordFor())
-  await state(ports, record, 'context.packaged', packaged('let go'))
-  const heard = await fact(ports, record.id, 'context.packaged')
+  await state(ports, record, 'image.queued', packaged('let go'))
+  const heard = await fact(ports, record.id, 'image.queued')
   const inTheWorks: Parameters<typeof build>[2] = new Set()
   ports.builds.run = async (_build, { signal }) => {
     const stopped = once(signal, 'abort')
@@ -99,7 +99,7 @@ test('a build that kiln let go of when it stopped has not failed, however often 
     await stopped
     return { built: false, again: true, failure: { cause: 'infrastructure', reason: 'BuilderStopped', message: 'kiln was stopped.' } }
   }
-  assert.is((await build(ports, { concurrency: 1, timeoutMs: 60_000 }, inTheWorks, heard, { attempt: 9 })).verdict, 'later')
+  assert.is((await build(ports, { concurrency: 1, timeoutMs: 60_000, builder: 'auto' }, inTheWorks, heard, { attempt: 9 })).verdict, 'later')
 })
 
 test.run()

@@ -31,7 +31,7 @@ test.after.each(async () => {
 })
 
 async function start(concurrency = 2, on = ports): Promise<Hearing> {
-  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000 })
+  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000, builder: 'auto' })
   hearings.push(hearing)
   return hearing
 }
@@ -64,9 +64,11 @@ async function within<T>(promise: Promise<T>, what: string): Promise<T> {
 
 const good = (word: string): BuildEnd => ({ built: true, image: imageOf({ context: packaged(word).context }) })
 
-test('an image is started, then built, and its log is kept', async () => {
+test('an image is queued, then started, then built, and its log is kept', async () => {
   await start()
   const record = await wanted('one')
+  const { files: _, ...whatIsMade } = packaged('one')
+  assert.equal((await fact(ports, record.id, 'image.queued')).data, whatIsMade)
   const started = await fact(ports, record.id, 'image.started')
   assert.equal([started.data, started.source], [{ context: digestFor('one'), attempt: 1 }, 'kiln/builder-watcher'])
   const built = await fact(ports, record.id, 'image.built')
@@ -91,7 +93,11 @@ test('so many builds at once, over two replicas; the others wait their turn', as
   const { ends, begun } = held()
   const words = ['c1', 'c2', 'c3', 'c4', 'c5', 'c6']
   const records: LambdaRecord[] = []
-  for (const word of words) records.push(await wanted(word))
+  for (const word of words) {
+    const record = await wanted(word)
+    await fact(ports, record.id, 'image.queued')
+    records.push(record)
+  }
   for (const [i, word] of words.entries()) {
     await begun(Math.min(i + 2, words.length))
     assert.is(ports.builds.under.now, Math.min(2, words.length - i))
@@ -121,7 +127,7 @@ for (const [what, change] of changes) {
     ends.get(digestFor('next'))!(good('next'))
     await fact(ports, next.id, 'image.built')
     assert.ok(aborted.has(digestFor('unwanted')))
-    assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.started'])
+    assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.queued', 'image.started'])
   })
   test(`${what} before its turn came: nothing is built`, async () => {
     const record = await write(ports, recordFor())
@@ -129,6 +135,7 @@ for (const [what, change] of changes) {
     await write(ports, change(record))
     await start(1)
     await fact(ports, (await wanted('after')).id, 'image.built')
+    assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged'])
     assert.equal(ports.builds.ran.map((b) => b.context.digest), [digestFor('after')])
   })
 }

@@ -8,7 +8,7 @@ import { ingest } from '../services/ingest/index.ts'
 import { caller, factsOf, ownZip, seen, type Caller } from './stand/caller.ts'
 import { fact } from './stand/await.ts'
 import { standPorts } from './stand/ports.ts'
-import { site, type Site } from './stand/site.ts'
+import { capabilities, site, type Site } from './stand/site.ts'
 
 const test = suite('commands over NATS')
 let house: Site
@@ -86,7 +86,7 @@ test('a create without an id gets one, the same whenever the command is delivere
 
 test('one create that two replicas obey at once makes one lambda and no rejection', async () => {
   const ports = await standPorts(house.nats.url)
-  const service = ingest(ports, { can: { runDockerCommands: false, readSecrets: false, namespaces: null }, maxArchiveBytes: 2 ** 20, examine: async () => [] })
+  const service = ingest(ports, { can: capabilities, maxArchiveBytes: 2 ** 20, examine: async () => [] })
   const other = await obeyCommands(ports, service)
   const archive = await stored('twice')
   const ids = Array.from({ length: 20 }, () => randomUUID())

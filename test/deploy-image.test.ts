@@ -1,5 +1,6 @@
 // The two images: what their Dockerfiles copy is there, and what is compiled for the image runs without TypeScript. Builds no image.
 import { execFile, execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -9,6 +10,7 @@ import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { isAtLeast } from '../deploy/programs.mjs'
 import { OLDEST_PYTHON } from '../deploy/python.mjs'
+import { runtimeLabel } from '../shared/bases.ts'
 import { readRuntime } from '../services/packager/context.ts'
 import { containersOf, kilns, podOf } from './stand/manifests.ts'
 
@@ -41,6 +43,11 @@ const argument = (image: Image, name: string): string | undefined => image.lines
 const kiln = imageIn('deploy/Dockerfile')
 const base = imageIn('deploy/base-image/Dockerfile')
 const test = suite('images')
+
+test('the base image says which runtime it holds', () => {
+  const held = createHash('sha256').update(readFileSync(join(root, 'services/packager/runtime/requirements.txt'))).digest('hex')
+  assert.ok(base.lines.includes(`LABEL ${runtimeLabel}=${held}`), `LABEL ${runtimeLabel}=${held} is missing in deploy/base-image/Dockerfile`)
+})
 
 test('what is copied is there, and nothing else of the checkout reaches the build', () => {
   for (const { copied, context } of [kiln, base]) {

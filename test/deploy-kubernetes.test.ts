@@ -181,7 +181,7 @@ test('lambdas are reached by the gateway on the port that they listen on; builds
   const [gate] = rule!._from!
   assert.equal(selectedBy(gate!.podSelector as Selector).map(nameOf), ['gateway'])
   assert.equal(gate!.namespaceSelector!.matchLabels, { 'kubernetes.io/metadata.name': 'kiln' })
-  assert.match(dockerfile({ baseImage: 'b', userDockerCommands: [], hasRequirements: false }), `EXPOSE ${rule!.ports![0]!.port}\n`)
+  assert.match(dockerfile({ baseImage: 'b', userDockerCommands: [], installsRuntime: false, hasRequirements: false }), `EXPOSE ${rule!.ports![0]!.port}\n`)
   assert.equal([of('build')!.spec!.policyTypes, of('build')!.spec!.ingress], [['Ingress'], undefined])
 })
 test('the path of every probe of kiln answers', async () => {

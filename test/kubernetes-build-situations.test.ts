@@ -10,6 +10,7 @@ import type { Cluster } from '../shared/kubernetes/client.ts'
 import { buildName, path } from '../shared/kubernetes/names.ts'
 import { silentLog } from '../shared/log.ts'
 import { Unavailable, type Cause } from '../shared/trouble.ts'
+import { unpacked } from './contract/builds.ts'
 import { bareCluster, isRunning, type BareCluster } from './stand/kubernetes/bare.ts'
 import { badRequest } from './stand/kubernetes/errors.ts'
 import { renamed, showEvent, showPod, situations, type Situation, type Step } from './stand/kubernetes/situations.ts'
@@ -91,19 +92,22 @@ interface Played {
   waits: Array<string | null>
 }
 
+/** What one kaniko makes alone asks for neither. */
+const unwanted = async (): Promise<never> => { throw new Error('nobody asked for this') }
+
 const place = {
-  s3: { endpoint: null, region: 'eu', credentials: null }, bucket: 'kiln', registry: { digest: async () => null, remove: async () => null },
+  s3: { endpoint: null, region: 'eu', credentials: null }, bucket: 'kiln', registry: { digest: async () => null, remove: async () => null, putCode: unwanted }, claims: { claim: unwanted, release: unwanted },
   objects: { has: async () => true }, log: silentLog,
 }
 const config: KubernetesConfig = {
-  kubeconfig: null, namespaces: [namespace], installation: 'kiln', registry: 'registry.example:5000', insecureRegistries: [], registryAuthFile: null,
+  kubeconfig: null, namespaces: [namespace], installation: 'kiln', registry: 'registry.example:5000', imagePlatform: 'linux/amd64', insecureRegistries: [], registryAuthFile: null,
   registrySecret: null, s3Secret: null, kanikoImage: 'registry.example:5000/kaniko-executor:latest', cacheRepository: null, buildLimits: {}, scheduleTimeoutMs: 600_000,
 }
 const buildsOn = ({ client }: BareCluster, more: Partial<KubernetesConfig> = {}): Builds => kubernetesBuilds({ cluster: client, config: { ...config, ...more }, ...place })
 
 function newBuild(version = 1): Build {
   const digest = randomUUID().replaceAll('-', '').repeat(2)
-  return { id: randomUUID(), account: 'default', version, context: { name: `contexts/${digest}`, digest }, timeoutMs: 600_000, namespace, selector: {} }
+  return { id: randomUUID(), account: 'default', version, ...unpacked(digest), builder: 'kaniko', timeoutMs: 600_000, namespace, selector: {} }
 }
 
 /** A build under way, and what it says meanwhile. */

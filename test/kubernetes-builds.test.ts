@@ -2,69 +2,30 @@
 import { once } from 'node:events'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { dockerfile } from '../services/packager/dockerfile.ts'
-import { kilnStops, type Builds, type BuildWatch } from '../shared/builds.ts'
-import type { KubernetesConfig } from '../shared/config.ts'
-import { kubernetesBuilds, type ImageRegistry } from '../shared/kubernetes/builds.ts'
-import type { Cluster } from '../shared/kubernetes/client.ts'
-import { buildName, ownLabels, path, selectorOf } from '../shared/kubernetes/names.ts'
+import { kilnStops, type Build, type BuildWatch, type Packaged } from '../shared/builds.ts'
+import type { ImageRegistry } from '../shared/kubernetes/builds.ts'
+import { buildName, path } from '../shared/kubernetes/names.ts'
 import type { PodResource } from '../shared/kubernetes/resources.ts'
 import { watchPod } from '../shared/kubernetes/watched-pod.ts'
 import { silentLog } from '../shared/log.ts'
-import { contextName } from '../shared/objects.ts'
 import { Unavailable } from '../shared/trouble.ts'
-import { buildOf, buildsContract, caller, contextArchive, failureOf, gate, plainFiles, quiet, type BuildsUnderTest } from './contract/builds.ts'
-import { clusterUnderTest, type ClusterUnderTest } from './stand/cluster.ts'
+import { buildsContract, buildWith, caller, failureOf, gate, plainFiles, quiet } from './contract/builds.ts'
+import { buildsStand, type OnCluster } from './stand/builds-on-cluster.ts'
+import { baseWith, contextMade } from './stand/contexts.ts'
 
-const under: ClusterUnderTest = await clusterUnderTest()
+const stand = await buildsStand()
+const { under } = stand
+const onCluster = stand.make
 
-interface OnCluster extends BuildsUnderTest {
-  /** A kiln that is started after, or beside, the first. */
-  again(more?: Partial<KubernetesConfig>, registry?: ImageRegistry): Builds
-  pod(id: string): Promise<PodResource | null>
-  client: Cluster
-}
-
-async function onCluster(): Promise<OnCluster> {
-  const config = under.config()
-  const opened: Builds[] = []
-  const again: OnCluster['again'] = (more = {}, registry = under.registry) => {
-    const builds = kubernetesBuilds({ cluster: under.client(), config: { ...config, ...more }, s3: under.s3, bucket: under.bucket, objects: under.objects, registry, log: silentLog })
-    opened.push(builds)
-    return builds
-  }
-  const client = under.client()
-  return {
-    builds: again(), again, host: under.host, client,
-    pod: (id) => client.get<PodResource>(path.pods('default', buildName(id))),
-    async context(files) {
-      const Dockerfile = files['Dockerfile'] !== 'FROM scratch\n' ? files['Dockerfile']! : dockerfile({
-        baseImage: under.baseImage, userDockerCommands: ['ENV PIP_BREAK_SYSTEM_PACKAGES=1'], hasRequirements: 'code/requirements.txt' in files,
-      })
-      const { archive, digest } = await contextArchive({ ...files, Dockerfile })
-      await under.objects.put(contextName(digest), archive)
-      return { name: contextName(digest), digest }
-    },
-    async close() {
-      await Promise.all(opened.map((one) => one.close()))
-      // Builds that were let go of live on.
-      const { items } = await client.list<PodResource>(path.pods('default'), { labelSelector: selectorOf(ownLabels(config.installation, 'build')) })
-      await Promise.all(items.map(({ metadata }) => client.remove(path.pods('default', metadata.name), { graceSeconds: 0 })))
-      await client.close()
-    },
-  }
-}
-
-buildsContract('builds, on Kubernetes', onCluster)
+for (const builder of ['auto', 'kaniko'] as const) buildsContract(`builds, on Kubernetes, by ${builder}`, onCluster, builder)
 
 // ---
-const test = suite<{ on: OnCluster }>('builds, on Kubernetes only')
+const test = suite<{ on: OnCluster }>('builds, on Kubernetes, by one pod of kaniko')
 test.before.each(async (context) => { context.on = await onCluster() })
 test.after.each(({ on }) => on.close())
-test.after(() => under.close())
+test.after(() => stand.close())
 
-const withCommand = (command: string): Record<string, string> =>
-  ({ ...plainFiles(), Dockerfile: dockerfile({ baseImage: under.baseImage, userDockerCommands: [command], hasRequirements: false }) })
+const buildOf = (packaged: Packaged, timeoutMs?: number): Build => buildWith(packaged, timeoutMs, 'kaniko')
 
 test('the image is found by its tag, run by its digest, and its pod is gone', async ({ on }) => {
   const build = buildOf(await on.context(plainFiles()))
@@ -149,7 +110,7 @@ test('the pod of another version makes way', async ({ on }) => {
   const hungUp = once(await calls.called(began), 'close')
   await earlier.close()
   await began
-  const end = await on.builds.run({ ...old, version: 2, context: await on.context(plainFiles()) }, quiet)
+  const end = await on.builds.run({ ...old, version: 2, ...await on.context(plainFiles()) }, quiet)
   assert.ok(end.built, JSON.stringify(end))
   await hungUp
   await calls.close()
@@ -181,26 +142,27 @@ test('a pod that somebody deletes is worth another try', async ({ on }) => {
 })
 
 test('a failing command is the user\'s, with its last lines', async ({ on }) => {
-  const { again, failure } = failureOf(await on.builds.run(buildOf(await on.context(withCommand('RUN echo looking && ls /nowhere'))), quiet))
+  const { again, failure } = failureOf(await on.builds.run(buildOf(await on.context(plainFiles(), ['RUN echo looking && ls /nowhere'])), quiet))
   assert.equal([again, failure.cause, failure.reason], [false, 'user', 'CommandFailed'])
   assert.match(failure.message, 'ls /nowhere')
   assert.match(failure.log!.join('\n'), /looking[\s\S]*nowhere/)
 })
 
 test('a base image that is not there is the user\'s', async ({ on }) => {
-  const files = { ...plainFiles(), Dockerfile: `FROM ${under.config().registry}/no-such-base:does-not-exist\nCOPY code/ /lambda/\n` }
-  const { again, failure } = failureOf(await on.builds.run(buildOf(await on.context(files)), quiet))
+  const { archives, packaged } = await contextMade(plainFiles(), { base: baseWith(`${under.config().registry}/no-such-base:does-not-exist`) })
+  for (const [name, archive] of archives) await under.objects.put(name, archive)
+  const { again, failure } = failureOf(await on.builds.run(buildOf(packaged), quiet))
   assert.equal([again, failure.cause, failure.reason], [false, 'user', 'BaseImageMissing'])
 })
 
 test('a registry that does not take the image is the registry\'s trouble', async ({ on }) => {
-  const blind: ImageRegistry = { digest: async () => null, remove: async () => null }
+  const blind: ImageRegistry = { ...under.registry, digest: async () => null }
   const { again, failure } = failureOf(await on.again({ registry: '127.0.0.1:9' }, blind).run(buildOf(await on.context(plainFiles())), quiet))
   assert.equal([again, failure.cause, failure.reason], [true, 'registry', 'RegistryUnreachable'])
 })
 
 test('a registry that cannot be asked is no reason to build', async ({ on }) => {
-  const away: ImageRegistry = { digest: async () => { throw new Unavailable('the registry does not answer') }, remove: async () => null }
+  const away: ImageRegistry = { ...under.registry, digest: async () => { throw new Unavailable('the registry does not answer') } }
   const build = buildOf(await on.context(plainFiles()))
   const { again, failure } = failureOf(await on.again({}, away).run(build, quiet))
   assert.equal([again, failure.cause, failure.reason], [true, 'registry', 'RegistryUnavailable'])

@@ -23,10 +23,10 @@ const random = (): number => {
 
 const zipOf = (n: number): Buffer => writeZip(new Map([['lambda_main.py', `async def main(request):\n    return {"number": ${n}, "seed": ${seed}}\n`]]))
 
-async function send(kiln: KilnOnCluster, n: number): Promise<string> {
+async function send(kiln: KilnOnCluster, n: number, parameters: object): Promise<string> {
   const form = new FormData()
   form.set('archive', new Blob([new Uint8Array(zipOf(n))]), 'lambda.zip')
-  form.set('parameters', JSON.stringify({ name: `crash-${n}` }))
+  form.set('parameters', JSON.stringify({ name: `crash-${n}`, ...parameters }))
   const response = await fetch(`${kiln.address}/lambdas`, { method: 'POST', body: form })
   assert.is(response.status, 202, `${await response.clone().text()}\n${Object.values(kiln.services).map((one) => one.output()).join('\n')}`)
   return ((await response.json()) as { lambda_id: string }).lambda_id
@@ -46,12 +46,17 @@ function podsSeen(kiln: KilnOnCluster): { pods: Map<string, Set<string>>; close(
 
 const crash = suite(`SIGKILL on Kubernetes, seed ${seed}`)
 
-crash('each lambda is built by one pod, has one Deployment, and runs', async () => {
-  const kiln = await kilnOnCluster({ BUILD_CONCURRENCY: '3' })
+/** How images are made, and by how many pods: each its own, or one for the environment that all of them need. */
+const ways = [
+  { builder: 'kaniko', parameters: {}, pods: (ids: string[], seen: Map<string, Set<string>>) => assert.equal(ids.map((id) => [id, seen.get(id)?.size]), ids.map((id) => [id, 1])) },
+  { builder: 'auto', parameters: { user_docker_commands: [`ENV MADE_FOR=${seed}`] }, pods: (_ids: string[], seen: Map<string, Set<string>>) => assert.is([...seen.values()].reduce((sum, one) => sum + one.size, 0), 1) },
+]
+for (const { builder, parameters, pods } of ways) crash(`by ${builder}: each lambda is built once, has one Deployment, and runs`, async () => {
+  const kiln = await kilnOnCluster({ BUILD_CONCURRENCY: '3', IMAGE_BUILDER: builder })
   const seen = podsSeen(kiln)
   const ports = await standPorts(kiln.nats.url)
   try {
-    const ids = await Promise.all(Array.from({ length: lambdas }, (_, n) => send(kiln, n)))
+    const ids = await Promise.all(Array.from({ length: lambdas }, (_, n) => send(kiln, n, parameters)))
     for (let n = 0; n < kills; n++) {
       const victim = kiln.services[n % 2 ? 'deployer' : 'builder-watcher']
       await new Promise((resolve) => setTimeout(resolve, random() * 2_500))
@@ -59,7 +64,7 @@ crash('each lambda is built by one pod, has one Deployment, and runs', async () 
       assert.ok(await victim.start(), victim.output())
     }
     for (const [n, id] of ids.entries()) await check(kiln, ports, id, n)
-    assert.equal(ids.map((id) => [id, seen.pods.get(id)?.size]), ids.map((id) => [id, 1]))
+    pods(ids, seen.pods)
     await cleanUp(kiln, ports, ids)
   } finally {
     await Promise.all([seen.close(), ports.close()])

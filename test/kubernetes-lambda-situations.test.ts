@@ -93,7 +93,7 @@ const expectations: Record<string, Expected> = {
 }
 
 const config: KubernetesConfig = {
-  kubeconfig: null, namespaces: [namespace], installation: 'kiln', registry: 'registry.example:5000', insecureRegistries: [], registryAuthFile: null,
+  kubeconfig: null, namespaces: [namespace], installation: 'kiln', registry: 'registry.example:5000', imagePlatform: 'linux/amd64', insecureRegistries: [], registryAuthFile: null,
   registrySecret: null, s3Secret: null, kanikoImage: 'registry.example:5000/kaniko-executor:latest', cacheRepository: null, buildLimits: {}, scheduleTimeoutMs: 600_000,
 }
 

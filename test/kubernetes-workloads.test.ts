@@ -8,11 +8,11 @@ import { lambdaName, path } from '../shared/kubernetes/names.ts'
 import { kubernetesWorkloads } from '../shared/kubernetes/workloads.ts'
 import { silentLog } from '../shared/log.ts'
 import type { LogEntry, LogOf, Logs } from '../shared/logs.ts'
-import { contextName } from '../shared/objects.ts'
 import type { Workloads } from '../shared/workloads.ts'
-import { buildOf, contextArchive, quiet } from './contract/builds.ts'
+import { buildOf, quiet } from './contract/builds.ts'
 import { ask, crash, runs, server, watched, workload, workloadsContract, type Watched, type WorkloadsUnderTest } from './contract/workloads.ts'
 import { clusterUnderTest, type ClusterUnderTest } from './stand/cluster.ts'
+import { bareRuntime, baseWith, contextMade } from './stand/contexts.ts'
 
 const under: ClusterUnderTest = await clusterUnderTest()
 
@@ -27,7 +27,11 @@ interface OnCluster extends WorkloadsUnderTest {
 
 const made = new Map<string, Promise<Image>>()
 const config = under.config()
-const builds = kubernetesBuilds({ cluster: under.client(), config, s3: under.s3, bucket: under.bucket, objects: under.objects, registry: under.registry, log: silentLog })
+const unwanted = async (): Promise<never> => { throw new Error('no environment is made here') }
+const builds = kubernetesBuilds({
+  cluster: under.client(), config, s3: under.s3, bucket: under.bucket, objects: under.objects, registry: under.registry, claims: { claim: unwanted, release: unwanted }, log: silentLog,
+})
+const base = baseWith(under.baseImage)
 
 /** Built as any lambda's image is; each once for all tests. */
 function imageOf(files: Record<string, string>): Promise<Image> {
@@ -38,11 +42,11 @@ function imageOf(files: Record<string, string>): Promise<Image> {
 }
 
 async function build(files: Record<string, string>): Promise<Image> {
-  const code = Object.fromEntries(Object.entries(files).map(([name, text]) => [`code/${name}`, text]))
-  const Dockerfile = `FROM ${under.baseImage}\nWORKDIR /lambda\nCOPY code/ /lambda/\nENV PYTHONUNBUFFERED=1\nENTRYPOINT ["python3", "run.py"]\n`
-  const { archive, digest } = await contextArchive({ Dockerfile, ...code })
-  await under.objects.put(contextName(digest), archive)
-  const end = await builds.run(buildOf({ name: contextName(digest), digest }), quiet)
+  // Its own run.py is kiln's to replace: here it is the runtime.
+  const { 'run.py': run = '', ...own } = files
+  const { archives, packaged } = await contextMade(own, { base, runtime: { ...bareRuntime, files: new Map([['run.py', Buffer.from(run)]]) } })
+  for (const [name, archive] of archives) await under.objects.put(name, archive)
+  const end = await builds.run(buildOf(packaged), quiet)
   if (!end.built) throw new Error(JSON.stringify(end))
   return end.image
 }

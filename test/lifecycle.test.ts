@@ -1,20 +1,28 @@
+// The life of a lambda: the table, the fold in every order of the facts, and what users read of it.
+// Longer than 250 lines: a case for each rule of one file.
 import { readFile } from 'node:fs/promises'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { FactName, Facts, Heard } from '../shared/events.ts'
 import {
-  desiredVersion, drawing, fold, imageStatus, isEnd, lambdaStatus, leadsTo, lifecycle, next, servingVersion, stateOf, states, type Life, type State,
+  baseOf, desiredVersion, drawing, fold, imageStatus, isEnd, isOfALife, lambdaStatus, leadsTo, lifecycle, next, servingVersion, stateOf, states, type Life, type State,
 } from '../shared/lifecycle.ts'
 import type { LambdaRecord } from '../shared/records.ts'
+import { versionFor } from './stand/lives.ts'
 
 const id = '00000000-0000-4000-8000-000000000001'
 const image = { reference: 'r/i', digest: 'sha256:1' }
 const failure = { stage: 'builder-watcher', cause: 'user' as const, reason: 'Bad', message: 'It is bad.' }
 const sight = (endpoints: string[]) => ({ reason: 'Running', message: 'It runs.', pods: [], endpoints })
 
+const code = { offset: 1, bytes: 2, digest: 'sha256:c', unpacked: 'sha256:u' }
+const base = { name: 'base:1', reference: 'base@sha256:old' }
+const packaged = { context: { name: 'c', digest: 'ctx', bytes: 1, code }, foundation: { base, environment: { key: 'env', context: { name: 'e', digest: 'e' } } } }
+
 const payload = {
   'lambda.accepted': { archive: { digest: 'a', bytes: 1 }, name: 'x', image: null }, 'lambda.enabled': { image: null },
-  'context.packaged': { context: { name: 'c', digest: 'ctx', bytes: 1 }, files: 1 }, 'context.refused': { ...failure, stage: 'packager' },
+  'context.packaged': { ...packaged, files: 1 }, 'context.refused': { ...failure, stage: 'packager' }, 'image.queued': packaged,
+  'image.outdated': { base: base.name, reference: base.reference, newer: 'base@sha256:new' },
   'image.started': { context: 'ctx', attempt: 1 }, 'image.pending': { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'No node.' }, 'image.built': { image, context: 'ctx', reused: false, seconds: 1 }, 'image.failed': failure,
   'workload.applied': { image, pod_count: 1 }, 'workload.failed': { ...failure, stage: 'deployer' }, 'workload.running': sight(['http://127.0.0.1:1']),
   'workload.pending': sight([]), 'workload.waiting': sight([]), 'workload.terminated': sight([]),
@@ -26,7 +34,9 @@ function heard(fact: FactName, more: Partial<Heard> = {}): Heard {
   return { fact, id, account: 'default', version: 1, epoch: 0, seq, time: new Date(seq * 1_000).toISOString(), source: 't', cause: 'c', traceparent: null, data: payload[fact] ?? {}, ...more } as Heard
 }
 const foldAll = (facts: Heard[]): Life => facts.reduce<Life | null>(fold, null)!
-const road: FactName[] = ['lambda.accepted', 'context.packaged', 'image.started', 'image.built', 'workload.applied', 'workload.running']
+const road: FactName[] = ['lambda.accepted', 'context.packaged', 'image.queued', 'image.started', 'image.built', 'workload.applied', 'workload.running']
+
+const until = (fact: FactName): FactName[] => road.slice(0, road.indexOf(fact) + 1)
 
 function record(more: Partial<LambdaRecord> = {}): LambdaRecord {
   const change = { fact: 'lambda.accepted' as const, time: '', cause: '' }
@@ -97,14 +107,51 @@ folding('every order of a switch off and on ends alike', () => {
 })
 folding('every order of a build that waits for a place ends alike, and the last of waiting and going on is right', () => {
   seq = 0
-  const facts = [heard('context.packaged'), heard('image.started'), heard('image.pending'), heard('image.started'), heard('image.pending', { data: { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'Still no node.' } })]
+  const facts = [heard('context.packaged'), heard('image.queued'), heard('image.started'), heard('image.pending'), heard('image.started'), heard('image.pending', { data: { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'Still no node.' } })]
   const straight = foldAll(facts)
   assert.equal([straight.versions[1]!.state, straight.versions[1]!.held?.message, imageStatus(record(), straight)], ['unscheduled', 'Still no node.', 'pending'])
   for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
   assert.is(imageStatus(record(), foldAll([...facts, heard('image.started')])), 'in_progress')
 })
+folding('every order of a base image that moves, and moves again, ends alike, and no state moves with it', () => {
+  seq = 0
+  const facts = [
+    heard('lambda.accepted'), heard('context.packaged'), heard('image.built'), heard('image.outdated'),
+    heard('image.outdated', { data: { base: base.name, reference: base.reference, newer: 'base@sha256:newest' } }), heard('workload.running'),
+  ]
+  const straight = foldAll(facts)
+  const { state, newerBase } = straight.versions[1]!
+  assert.equal([state, newerBase, straight.seq], ['running', { reference: 'base@sha256:newest', seq: 5 }, 6])
+  for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
+  const without = foldAll(facts.filter(({ fact }) => fact !== 'image.outdated'))
+  assert.equal(straight, { ...without, versions: { 1: { ...without.versions[1]!, newerBase } } })
+})
+folding('that a base image moved is told of a life that ends with it, too', () => {
+  seq = 0
+  const facts = [heard('lambda.accepted'), heard('context.packaged'), heard('image.outdated')]
+  const straight = foldAll(facts)
+  assert.equal([straight.versions[1]!.state, straight.seq, straight.version], ['packaged', 3, 1])
+  for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
+})
+folding('a version that is long forgotten does not come back with its base image', () => {
+  const facts = Array.from({ length: 40 }, (_, i) => heard('lambda.accepted', { version: i + 1 }))
+  const life = foldAll([...facts, heard('image.outdated', { version: 2 })])
+  assert.equal(Object.keys(life.versions).map(Number), Array.from({ length: 20 }, (_, i) => i + 21))
+})
+folding('what an image is made on is learned with its context', () => {
+  const { context, environment, base: known } = foldAll([heard('context.packaged')]).versions[1]!
+  assert.equal([context, environment, known], ['ctx', 'env', base])
+  const bare = foldAll([heard('context.packaged', { data: { ...packaged, foundation: { base: null, environment: null }, files: 1 } })]).versions[1]!
+  assert.equal([bare.environment, bare.base], [null, null])
+})
+folding('a build waits in the order in which it was queued, not packaged', () => {
+  seq = 0
+  const life = foldAll([heard('context.packaged'), heard('image.queued')])
+  assert.equal([life.versions[1]!.state, life.versions[1]!.queued], ['queued', 2])
+  assert.is(foldAll([heard('context.packaged')]).versions[1]!.queued, 0)
+})
 folding('repeated facts change nothing', () => {
-  const facts = road.map((fact) => heard(fact))
+  const facts = [...road, 'image.outdated' as const].map((fact) => heard(fact))
   assert.equal(foldAll([...facts, ...facts, ...facts.toReversed()]), foldAll(facts))
 })
 folding('each fact stands once in a version, with its first and last time', () => {
@@ -136,6 +183,7 @@ folding('it remembers what serves, however many versions failed after it', () =>
 })
 folding('a rejected command is no part of a life', () => {
   assert.is(fold(null, heard('lambda.rejected')).version, 0)
+  assert.equal((['lambda.rejected', 'lambda.cleaned', 'image.outdated', 'image.queued'] as const).map(isOfALife), [false, false, true, true])
 })
 folding.run()
 
@@ -144,16 +192,17 @@ const reading = suite('what users read')
 
 const cases: Array<[string, FactName[], Partial<LambdaRecord>, ReturnType<typeof lambdaStatus>, ReturnType<typeof imageStatus>]> = [
   ['just accepted', [], {}, 'waiting', 'in_progress'],
-  ['waits for a builder', road.slice(0, 2), {}, 'waiting', 'pending'],
-  ['is being built', road.slice(0, 3), {}, 'waiting', 'in_progress'],
-  ['built', road.slice(0, 4), {}, 'waiting', 'completed'],
-  ['deploying', road.slice(0, 5), {}, 'waiting', 'completed'],
+  ['packaged', until('context.packaged'), {}, 'waiting', 'in_progress'],
+  ['waits for a builder', until('image.queued'), {}, 'waiting', 'pending'],
+  ['is being built', until('image.started'), {}, 'waiting', 'in_progress'],
+  ['built', until('image.built'), {}, 'waiting', 'completed'],
+  ['deploying', until('workload.applied'), {}, 'waiting', 'completed'],
   ['running', road, {}, 'running', 'completed'],
-  ['no place for it', [...road.slice(0, 5), 'workload.pending'], {}, 'pending', 'completed'],
-  ['ended', [...road.slice(0, 5), 'workload.terminated'], {}, 'terminated', 'completed'],
+  ['no place for it', [...until('workload.applied'), 'workload.pending'], {}, 'pending', 'completed'],
+  ['ended', [...until('workload.applied'), 'workload.terminated'], {}, 'terminated', 'completed'],
   ['refused', ['lambda.accepted', 'context.refused'], {}, 'terminated', 'error'],
-  ['could not be built', [...road.slice(0, 3), 'image.failed'], {}, 'terminated', 'error'],
-  ['cancelled', [...road.slice(0, 3), 'lambda.cancelled'], { cancelled: [1] }, 'terminated', 'not_found'],
+  ['could not be built', [...until('image.started'), 'image.failed'], {}, 'terminated', 'error'],
+  ['cancelled', [...until('image.started'), 'lambda.cancelled'], { cancelled: [1] }, 'terminated', 'not_found'],
   ['switched off', road, { alive: false, epoch: 1 }, 'not_found', 'completed'],
   ['deleted', road, { deleted: true, alive: false }, 'not_found', 'not_found'],
 ]
@@ -164,6 +213,21 @@ for (const [what, facts, more, status, ofImage] of cases) {
     assert.is(imageStatus(record(more), life), ofImage)
   })
 }
+reading('the base image is that of the version whose image it runs, and says what its name stands for now', () => {
+  const versions = [1, 2, 3, 4].map((n) => ({ ...versionFor(n, 'a'), imageOf: n === 2 ? 1 : n === 3 ? 2 : null }))
+  const of = (life: Life | null, version: number) => baseOf(record({ version: 4, versions }), life, version)
+  const facts = [...until('image.built').map((fact) => heard(fact)), heard('lambda.accepted', { version: 2, data: { ...payload['lambda.accepted']!, image } }), heard('lambda.accepted', { version: 3 })]
+  const life = foldAll(facts)
+  assert.equal([1, 2, 3, 4].map((n) => of(life, n)), [{ ...base, newer: null }, { ...base, newer: null }, { ...base, newer: null }, null])
+  assert.is(of(null, 1), null)
+  const moved = fold(life, heard('image.outdated'))
+  assert.equal([1, 3].map((n) => of(moved, n)!.newer), ['base@sha256:new', 'base@sha256:new'])
+  const told = fold(moved, heard('image.outdated', { version: 3, data: { base: base.name, reference: base.reference, newer: 'base@sha256:newest' } }))
+  assert.equal([1, 2, 3].map((n) => of(told, n)!.newer), ['base@sha256:new', 'base@sha256:new', 'base@sha256:newest'])
+  assert.is(of(fold(moved, heard('image.outdated', { data: { base: base.name, reference: base.reference, newer: base.reference } })), 1)!.newer, null, 'it moved back')
+  const rebased = fold(moved, heard('context.packaged', { version: 4, data: { ...packaged, foundation: { base: { ...base, reference: 'base@sha256:new' }, environment: null }, files: 1 } }))
+  assert.equal(of(rebased, 4), { name: 'base:1', reference: 'base@sha256:new', newer: null })
+})
 reading('version 3 fails while 2 serves: running, with the failure of 3', () => {
   const life = foldAll([heard('workload.running', { version: 2 }), heard('lambda.accepted', { version: 3 }), heard('image.failed', { version: 3 })])
   assert.is(lambdaStatus(record({ version: 3 }), life), 'running')

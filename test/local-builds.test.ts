@@ -1,9 +1,12 @@
+// Builds on this machine: the contract of builds, and what environments and folders are to it alone.
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import type { Builds } from '../shared/builds.ts'
@@ -12,7 +15,8 @@ import { environments, type Environments, type Inputs } from '../shared/local/en
 import { processes } from '../shared/local/processes.ts'
 import { silentLog } from '../shared/log.ts'
 import { contextName } from '../shared/objects.ts'
-import { buildOf, buildsContract, caller, contextArchive, failureOf, gate, plainFiles, quiet, type BuildsUnderTest } from './contract/builds.ts'
+import { contextMade } from './stand/contexts.ts'
+import { buildOf, buildsContract, caller, contextArchive, failureOf, gate, imageOf, plainFiles, quiet, unpacked, type BuildsUnderTest } from './contract/builds.ts'
 
 const python = process.env['KILN_TEST_PYTHON'] || 'python3'
 const uv = process.env['KILN_TEST_UV'] || 'uv'
@@ -45,9 +49,9 @@ async function local(): Promise<Local> {
     ...again(), folder, again, host: '127.0.0.1',
     put,
     async context(files) {
-      const { archive, digest } = await contextArchive(files)
-      await put(contextName(digest), archive)
-      return { name: contextName(digest), digest }
+      const { archives, packaged } = await contextMade(files)
+      for (const [name, archive] of archives) await put(name, archive)
+      return packaged
     },
     async close() {
       await Promise.all(opened.map((builds) => builds.close()))
@@ -87,14 +91,14 @@ for (const line of ['-r more.txt', '-c limits.txt', './package', '-e .', 'packag
 
 test('lambdas with equal requirements share one environment', async ({ on }) => {
   const images = await Promise.all([1, 2].map(async () => {
-    const { context } = buildOf(await on.context(plainFiles()))
-    await on.builds.run(buildOf(context), quiet)
-    return localImage(on.folder, context.digest)
+    const packaged = await on.context(plainFiles())
+    await on.builds.run(buildOf(packaged), quiet)
+    return localImage(on.folder, packaged.context.digest)
   }))
   assert.ok(images[0])
   assert.is(images[0].environment, images[1]?.environment)
   assert.is.not(images[0].code, images[1]?.code)
-  assert.equal((await readdir(images[0].code)).sort(), ['lambda_main.py', 'note.txt'])
+  assert.equal((await readdir(images[0].code)).sort(), ['lambda_main.py', 'luna_lambda_tools', 'note.txt'])
 })
 
 test('the log says whether an environment is made or reused', async ({ on }) => {
@@ -125,12 +129,12 @@ test('a kiln killed in the middle of making leaves nothing that is found, and th
   const calls = await caller(on.host)
   const context = await on.context({ ...plainFiles(), ...calls.files })
   const other = otherKiln()
-  other.stdin.end(JSON.stringify({ folder: on.folder, python, uv, context }))
+  other.stdin.end(JSON.stringify({ folder: on.folder, python, uv, context: context.context }))
   const killed = await calls.called(once(other, 'exit').then(([code]) => { throw new Error(`it ended with ${code}`) }))
   const hungUp = once(killed, 'close')
   other.kill('SIGKILL')
   await once(other, 'exit')
-  assert.is(await on.builds.find(buildOf(context)), null)
+  assert.is(await imageOf(on.builds, buildOf(context)), null)
   assert.is(await processes(join(on.folder, 'processes')).reap(), 1)
   await hungUp
   const end = on.builds.run(buildOf(context), quiet)
@@ -144,12 +148,12 @@ test('a kiln killed in the middle of making leaves nothing that is found, and th
 test('an environment is removed with the last image that needs it', async ({ on }) => {
   const calls = await caller(on.host)
   const files = { ...plainFiles(), ...calls.files }
-  const contexts = [await on.context(files), await on.context({ ...files, 'code/more.txt': '', 'code/requirements.txt': '\n' })]
+  const contexts = [await on.context(files), await on.context({ ...files, 'more.txt': '', 'requirements.txt': '\n' })]
   const own = on.builds.run(buildOf(contexts[0]!), quiet)
   ;(await calls.called(own)).write('.')
   for (const context of contexts) assert.ok((await on.builds.run(buildOf(context), quiet)).built)
   assert.is((await readdir(join(on.folder, 'environments'))).length, 2)
-  await on.builds.remove({ id: 'any', namespaces: [] }, new Set(contexts.map(({ digest }) => digest)), new Set())
+  await on.builds.remove({ id: 'any', namespaces: [] }, new Set(contexts.map(({ context }) => context.digest)), new Set())
   assert.is((await readdir(join(on.folder, 'environments'))).length, 1, 'the one with the runtime alone stays')
   assert.equal([await readdir(join(on.folder, 'code')), await readdir(join(on.folder, 'images'))], [[], []])
   await calls.close()
@@ -159,7 +163,7 @@ test('an image that another lambda is made of too stays', async ({ on }) => {
   const build = buildOf(await on.context(plainFiles()))
   assert.ok((await on.builds.run(build, quiet)).built)
   await on.builds.remove({ id: build.id, namespaces: [] }, new Set([build.context.digest]), new Set([build.context.digest]))
-  assert.ok(await on.builds.find(build))
+  assert.ok(await imageOf(on.builds, build))
 })
 
 test('closing ends what runs', async ({ on }) => {
@@ -192,7 +196,7 @@ function otherKiln() {
 
 test('an index that cannot be reached is the world\'s trouble, worth another try', async ({ on }) => {
   const { builds } = on.again({ env: { UV_DEFAULT_INDEX: 'http://127.0.0.1:1/simple', UV_OFFLINE: '0' } })
-  const { again, failure } = failureOf(await builds.run(buildOf(await on.context({ ...plainFiles(), 'code/requirements.txt': `kiln-${Date.now()}\n` })), quiet))
+  const { again, failure } = failureOf(await builds.run(buildOf(await on.context({ ...plainFiles(), 'requirements.txt': `kiln-${Date.now()}\n` })), quiet))
   assert.equal([again, failure.cause, failure.reason], [true, 'registry', 'PackageIndexUnreachable'])
 })
 
@@ -203,20 +207,42 @@ test('uv that cannot be started is the operator\'s trouble, worth another try', 
   assert.match(failure.message, /no\/uv/)
 })
 
-test('a context that is damaged is refused and leaves nothing', async ({ on }) => {
-  const { archive, digest } = await contextArchive(plainFiles())
-  for (const bytes of [archive.subarray(0, 60), (await contextArchive(plainFiles())).archive, Buffer.from('no gzip')]) {
+test('a context of other bytes than its digest says is refused', async ({ on }) => {
+  const { archive, digest, packaged } = await contextArchive(plainFiles())
+  for (const bytes of [archive.subarray(0, 60), (await contextArchive(plainFiles())).archive]) {
     await on.put(contextName(digest), bytes)
-    const { failure } = failureOf(await on.builds.run(buildOf({ name: contextName(digest), digest }), quiet))
+    const { failure } = failureOf(await on.builds.run(buildOf(packaged), quiet))
     assert.is(failure.reason, 'ContextUnusable')
+    assert.match(failure.message, /digest.*PUT/)
+  }
+})
+
+test('a context that cannot be unpacked is refused and leaves nothing', async ({ on }) => {
+  const { archive } = await contextArchive(plainFiles())
+  for (const bytes of [archive.subarray(0, 60), Buffer.from('no gzip'), gzipSync(Buffer.alloc(512, 1))]) {
+    const digest = createHash('sha256').update(bytes).digest('hex')
+    await on.put(contextName(digest), bytes)
+    const { failure } = failureOf(await on.builds.run(buildOf(unpacked(digest)), quiet))
+    assert.is(failure.reason, 'ContextUnusable')
+    assert.match(failure.message, /unpacked.*PUT/)
   }
   assert.equal(await readdir(join(on.folder, 'code')), [])
 })
 
-for (const name of ['../climbs', 'code/../../climbs', '/climbs', 'code/a\\b']) {
+test('a build is quick when its environment is there, and only then', async ({ on }) => {
+  const first = buildOf(await on.context(plainFiles()))
+  assert.equal(await on.builds.find(first), { image: null, quick: false })
+  assert.ok((await on.builds.run(first, quiet)).built)
+  assert.equal(await on.builds.find(buildOf(await on.context(plainFiles()))), { image: null, quick: true })
+  assert.equal(await on.builds.find(buildOf(await on.context({ ...plainFiles(), 'requirements.txt': 'six\n' }))), { image: null, quick: false })
+  assert.equal(await on.builds.find(buildOf(unpacked('0'.repeat(64)))), { image: null, quick: false })
+})
+
+for (const name of ['../climbs', 'lambda/../../climbs', '/climbs', 'lambda/a\\b']) {
   test(`a context with ${name} is refused`, async ({ on }) => {
-    const context = await on.context({ ...plainFiles(), [name]: 'x' })
-    assert.match(failureOf(await on.builds.run(buildOf(context), quiet)).failure.message, /outside/)
+    const { archive, digest, packaged } = await contextArchive({ [name]: 'x' })
+    await on.put(contextName(digest), archive)
+    assert.match(failureOf(await on.builds.run(buildOf(packaged), quiet)).failure.message, /outside/)
     assert.equal(await readdir(join(on.folder, 'code')), [])
   })
 }

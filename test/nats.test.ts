@@ -115,6 +115,17 @@ bus('no more are in the works at once than the limit, over two replicas', async 
   for (const hearing of hearings) await hearing.stop()
   await second.close()
 })
+bus('a consumer that an earlier kiln made for another kind of fact hears what it is wanted for now', async () => {
+  const [heard, earlier] = [gate<Heard>(), await ports.bus.hear({ name: 'changes', fact: 'context.packaged', limit: 4, refused }, async () => 'settled')]
+  await earlier.stop()
+  const hearing = await ports.bus.hear({ name: 'changes', fact: 'image.started', limit: 4, refused }, async (one) => { heard.open(one); return 'settled' })
+  const id = newId()
+  await ports.bus.state(packaged(id))
+  await ports.bus.state({ ...packaged(id), fact: 'image.started', data: { context: 'c', attempt: 1 } } as Fact)
+  const { fact } = await Promise.race([heard.promise, new Promise<never>((_, reject) => setTimeout(() => reject(new Error('it heard nothing')), 8_000).unref())])
+  assert.is(fact, 'image.started')
+  await hearing.stop()
+})
 bus('what a replica held when it died is heard by another', async () => {
   const dying = await standPorts(nats.url)
   const id = newId()

@@ -38,12 +38,12 @@ test('one lambda has the shape that clients rely on', async () => {
   const { reference, digest } = body.image
   assert.equal(
     { lambda_id: body.lambda_id, account: body.account, name: body.name, version: body.version, serving_version: body.serving_version, alive: body.alive, status: body.status, state: body.state, reason: body.reason, message: body.message, image: body.image },
-    { lambda_id: id, account: 'default', name: 'shape', version: 1, serving_version: 1, alive: true, status: 'running', state: 'running', reason: 'Running', message: 'It runs.', image: { status: 'completed', reference, digest } },
+    { lambda_id: id, account: 'default', name: 'shape', version: 1, serving_version: 1, alive: true, status: 'running', state: 'running', reason: 'Running', message: 'It runs.', image: { status: 'completed', reference, digest, base: null } },
   )
   assert.match(digest, /^sha256:[0-9a-f]{64}$/)
   assert.equal([body.parameters.user_config, body.parameters.deploy_parameters.pod_count], [{ a: [1] }, 1])
   assert.equal(body.versions.map((v: any) => [v.version, v.state, isTime(v.created)]), [[1, 'running', true]])
-  assert.equal(body.timeline.map((m: any) => m.fact).slice(0, 4), ['lambda.accepted', 'context.packaged', 'image.started', 'image.built'])
+  assert.equal(body.timeline.map((m: any) => m.fact).slice(0, 5), ['lambda.accepted', 'context.packaged', 'image.queued', 'image.started', 'image.built'])
   assert.ok(body.timeline.every((m: any) => m.version === 1 && isTime(m.time)))
 })
 
@@ -52,7 +52,7 @@ test('a lambda that is there is shown with every word of it before anything has 
   const { body: { lambda_id: id } } = await user.create({ name: 'fresh' }, ownZip('fresh'))
   const { body } = await user.get(`/lambdas/${id}`)
   assert.equal([body.version, body.serving_version, body.alive, body.status, body.reason], [1, null, true, 'waiting', null])
-  assert.ok(['accepted', 'packaged', 'building'].includes(body.state))
+  assert.ok(['accepted', 'packaged', 'queued', 'building'].includes(body.state))
   assert.ok(body.message.length > 10)
   assert.equal([body.image.reference, body.image.digest], [null, null])
   house.ports.builds.decide(async (build) => ({ built: true, image: imageOf(build) }))

@@ -5,6 +5,7 @@ import type { Pod } from '../shared/workloads.ts'
 import type { BuildEnd } from '../shared/builds.ts'
 import { caller, first, folded, ownZip, seen, type Caller } from './stand/caller.ts'
 import { fact, gate } from './stand/await.ts'
+import { state } from './stand/lives.ts'
 import { imageOf } from './stand/platform.ts'
 import { site, type Site } from './stand/site.ts'
 
@@ -30,7 +31,7 @@ test('an image is pending with its place, in progress, then completed; the lambd
   for (const word of ['queue 1', 'queue 2', 'queue 3']) {
     const { body } = await user.create({}, ownZip(word))
     ids.push(body.lambda_id)
-    await seen(house, body.lambda_id, 'context.packaged')
+    await seen(house, body.lambda_id, 'image.queued')
   }
   const [a, b, c] = ids as [string, string, string]
   await seen(house, a, 'image.started')
@@ -53,6 +54,58 @@ test('an image is pending with its place, in progress, then completed; the lambd
   const failed = await image(b)
   assert.equal([failed.status, failed.state, failed.reason, failed.message, failed.failure.stage], ['error', 'failed', 'BadDockerfile', 'Mend line 3.', 'builder-watcher'])
   assert.is((await status(b)).status, 'terminated')
+})
+
+test('a place in the queue is one among those that wait for a builder; what is made at once is none of them', async () => {
+  const { builds } = house.ports
+  const [long, quick] = [gate<BuildEnd>(), gate<BuildEnd>()]
+  builds.decide((build) => (builds.quick.has(build.context.digest) ? quick.promise : long.promise))
+  const create = async (word: string): Promise<string> => (await user.create({}, ownZip(word))).body.lambda_id
+  const building = await create('place 1')
+  await seen(house, building, 'image.started')
+  const { find } = builds
+  builds.find = async (build) => { builds.quick.add(build.context.digest); return find(build) }
+  const atOnce = [await create('place 2'), await create('place 3')]
+  for (const id of atOnce) await seen(house, id, 'image.started')
+  builds.find = find
+  const waits = await create('place 4')
+  await seen(house, waits, 'image.queued')
+  const shown = await Promise.all([building, ...atOnce, waits].map(async (id) => (await user.get(`/lambdas/${id}`)).body))
+  assert.equal(shown.map(({ state, queue_position, image: { status: said } }) => [state, queue_position, said]), [
+    ['building', undefined, 'in_progress'], ['building', undefined, 'in_progress'], ['building', undefined, 'in_progress'], ['queued', 1, 'pending'],
+  ])
+  assert.equal([(await image(waits)).message, (await image(waits)).queue_position], ['It waits for a builder at place 1.', 1])
+  for (const { open } of [long, quick]) open({ built: true, image: { reference: 'ref', digest: 'sha256:r' } })
+  await seen(house, waits, 'image.built')
+  assert.is((await image(waits)).queue_position, undefined)
+})
+
+test('the base image is shown with what it is made on, and with what its name stands for now', async () => {
+  const [old, newer] = ['registry.example/base@sha256:old', 'registry.example/base@sha256:new']
+  const baseOf = (reference: string) => ({ base: { reference, platform: 'linux/amd64', runtime: null, triggers: false } })
+  house.ports.bases.decide(async () => baseOf(old))
+  const { body: { lambda_id: id } } = await user.create({ base_image: 'registry.example/base:1' }, ownZip('on a base'))
+  const record = (await house.ports.records.get(id))!.value
+  await seen(house, id, 'workload.running')
+  await seen(house, id, 'workload.applied')
+  await user.change(id, { parameters: { user_config: { a: 1 } } })
+  await seen(house, id, 'workload.running', 2)
+  const base = { name: 'registry.example/base:1', reference: old, newer: null as string | null }
+  const shown = async (): Promise<unknown[]> => {
+    const { body } = await user.get(`/lambdas/${id}`)
+    return [body.image.base, ...body.versions.map((v: any) => v.base), (await image(id)).base]
+  }
+  assert.equal(await shown(), [base, base, base, base])
+  const before = await status(id)
+  await state(house.ports, record, 'image.outdated', { base: base.name, reference: old, newer })
+  await seen(house, id, 'image.outdated')
+  assert.equal(await shown(), Array(4).fill({ ...base, newer }))
+  assert.equal(await status(id), before)
+  house.ports.bases.decide(async () => baseOf(newer))
+  await user.ask('PUT', `/lambdas/${id}`, { json: { rebase: true } })
+  await seen(house, id, 'workload.running', 3)
+  assert.equal(await shown(), [{ ...base, reference: newer }, { ...base, newer }, { ...base, newer }, { ...base, reference: newer }, { ...base, reference: newer }])
+  house.ports.bases.decide(async () => ({ base: null }))
 })
 
 test('the lambda status is what the platform shows, pod by pod', async () => {

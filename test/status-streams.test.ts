@@ -66,7 +66,7 @@ test('facts are read in order, and on from a cursor', async () => {
   const id = await running('facts')
   const { body } = await user.get(`/lambdas/${id}/events`)
   assert.equal(Object.keys(body), ['events', 'cursor'])
-  assert.equal(body.events.map((e: any) => e.fact).slice(0, 4), ['lambda.accepted', 'context.packaged', 'image.started', 'image.built'])
+  assert.equal(body.events.map((e: any) => e.fact).slice(0, 5), ['lambda.accepted', 'context.packaged', 'image.queued', 'image.started', 'image.built'])
   for (const event of body.events) assert.equal(Object.keys(event), ['seq', 'fact', 'version', 'time', 'data'])
   const seqs = body.events.map((e: any) => e.seq)
   assert.equal(seqs, [...seqs].sort((a, b) => a - b))

@@ -1,6 +1,7 @@
-// builder-watcher: context.packaged -> image.started (and image.pending while the platform has no place for it), then image.built | image.failed
-// Has images made, a few at a time, and ends a build that nobody wants any more.
-import { kilnStops, type Build } from '../../shared/builds.ts'
+// builder-watcher: context.packaged -> image.built | image.queued; image.queued -> image.started (and image.pending while the platform has no
+// place for it), then image.built | image.failed
+// Has images made: at once where only the code is new, else in turn, a few at a time. Ends a build that nobody wants any more.
+import { kilnStops, type Build, type ImageBuilder } from '../../shared/builds.ts'
 import type { Delivery, Hearing } from '../../shared/bus.ts'
 import { nextFact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
@@ -11,34 +12,41 @@ import { stateAll, work } from '../../shared/worker.ts'
 type BuilderPorts = Pick<Ports, 'builds' | 'bus' | 'log' | 'logs' | 'metrics' | 'records'>
 
 export interface BuilderSettings {
-  /** Over all replicas. */
+  /** Over all replicas; it does not bound what takes a moment only. */
   concurrency: number
   timeoutMs: number
+  /** For lambdas that ask for none. */
+  builder: ImageBuilder
 }
 
+type Wanted = Heard<'context.packaged'> | Heard<'image.queued'>
+
 const service = 'builder-watcher'
+/** Quick ones at once, over all replicas. */
+const mostQuick = 16
 /** The pause after the world's trouble, doubled each time. */
 const againMs = 5_000
 /** A build that the world ended so often is given up: more would only use up the cluster. Deliveries after a crash count too. */
 const mostBuilds = 6
 
 /** Builds in the works, so that a change of a record can end them. A lambda may have two: an old version is heard again while the new one is built. */
-type InTheWorks = Set<{ id: string; version: number; abort: AbortController }>
+export type InTheWorks = Set<{ id: string; version: number; abort: AbortController }>
 
 export async function startBuilderWatcher(ports: BuilderPorts, settings: BuilderSettings): Promise<Hearing> {
   const inTheWorks: InTheWorks = new Set()
   const following = await ports.records.follow((record) => {
     for (const build of inTheWorks) if (build.id === record.id && !isWanted(record, build.version)) build.abort.abort()
   })
-  const hearing = await work(ports, {
-    service, name: service, fact: 'context.packaged', limit: settings.concurrency, failure: 'image.failed',
-    handle: (heard, delivery) => build(ports, settings, inTheWorks, heard, delivery),
-  })
+  const handle = (heard: Wanted, delivery: Delivery): Promise<Verdict> => build(ports, settings, inTheWorks, heard, delivery)
+  const hearings = await Promise.all([
+    work(ports, { service, name: `${service}-context-packaged`, fact: 'context.packaged', limit: mostQuick, failure: 'image.failed', handle }),
+    work(ports, { service, name: service, fact: 'image.queued', limit: settings.concurrency, failure: 'image.failed', handle }),
+  ])
   return {
     async stop() {
-      const stopped = hearing.stop()
+      const stopped = hearings.map((one) => one.stop())
       for (const { abort } of inTheWorks) abort.abort(kilnStops)
-      await stopped
+      await Promise.all(stopped)
       following.close()
     },
   }
@@ -47,13 +55,13 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
 const isWanted = (record: LambdaRecord, version: number): boolean =>
   !record.deleted && record.version === version && !record.cancelled.includes(version)
 
-export async function build(ports: BuilderPorts, settings: BuilderSettings, inTheWorks: InTheWorks, heard: Heard<'context.packaged'>, { attempt }: Delivery): Promise<Verdict> {
+export async function build(ports: BuilderPorts, settings: BuilderSettings, inTheWorks: InTheWorks, heard: Wanted, { attempt }: Delivery): Promise<Verdict> {
   const abort = new AbortController()
   const mine = { id: heard.id, version: heard.version, abort }
   inTheWorks.add(mine)
   try {
     const record = await ports.records.asOf(heard)
-    const wish = record && wishOf(record, heard, settings.timeoutMs)
+    const wish = record && wishOf(record, heard, settings)
     if (!wish) return done()
     if (!isWanted(record, heard.version)) {
       await ports.builds.abandon(wish)
@@ -66,15 +74,18 @@ export async function build(ports: BuilderPorts, settings: BuilderSettings, inTh
 }
 
 /** null: the record no longer keeps that version. */
-function wishOf(record: LambdaRecord, { id, account, version, data: { context } }: Heard<'context.packaged'>, timeoutMs: number): Build | null {
-  const deploy = versionOf(record, version)?.parameters.deploy_parameters
-  return deploy ? { id, account, version, context, timeoutMs, namespace: deploy.namespace, selector: deploy.selector } : null
+function wishOf(record: LambdaRecord, { id, account, version, data: { context, foundation } }: Wanted, { timeoutMs, builder }: BuilderSettings): Build | null {
+  const kept = versionOf(record, version)?.parameters
+  if (!kept) return null
+  const { namespace, selector } = kept.deploy_parameters
+  return { id, account, version, context, foundation, builder: kept.image_builder ?? builder, timeoutMs, namespace, selector }
 }
 
-async function findOrMake(ports: BuilderPorts, wish: Build, heard: Heard<'context.packaged'>, attempt: number, signal: AbortSignal): Promise<Verdict> {
-  const { context } = wish
+async function findOrMake(ports: BuilderPorts, wish: Build, heard: Wanted, attempt: number, signal: AbortSignal): Promise<Verdict> {
+  const { context, foundation } = wish
   const found = await ports.builds.find(wish)
-  if (found) return done(nextFact(heard, 'image.built', { image: found, context: context.digest, reused: true, seconds: 0 }))
+  if (found.image) return done(nextFact(heard, 'image.built', { image: found.image, context: context.digest, reused: true, seconds: 0 }))
+  if (heard.fact === 'context.packaged' && !found.quick) return done(nextFact(heard, 'image.queued', { context, foundation }))
 
   await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt })])
   const from = Date.now()
@@ -90,7 +101,7 @@ async function findOrMake(ports: BuilderPorts, wish: Build, heard: Heard<'contex
 }
 
 /** States, one after the other, that the build waits and that it goes on. */
-function waitingOf(ports: BuilderPorts, heard: Heard<'context.packaged'>, attempt: number): { tell(why: { reason: string; message: string } | null): void; stated(): Promise<void> } {
+function waitingOf(ports: BuilderPorts, heard: Wanted, attempt: number): { tell(why: { reason: string; message: string } | null): void; stated(): Promise<void> } {
   const context = heard.data.context.digest
   let turn = 0
   let stating: Promise<void> = Promise.resolve()

@@ -13,12 +13,14 @@ const read = (schema: unknown, description: string) => ({ 200: json(schema, desc
 const streamed = (schema: unknown, description: string) => ({
   200: { description, content: { 'application/json': { schema }, 'text/event-stream': { schema: { type: 'string' } } } }, 404: problemAnswer('42001: no such lambda'),
 })
-const wish = (parametersSchema: unknown) => ({
+/** `inJson`: fields that are taken in a JSON body only. */
+const wish = (parametersSchema: unknown, inJson: object = {}) => ({
   content: {
     'multipart/form-data': { schema: { type: 'object', properties: { archive: { type: 'string', format: 'binary' }, parameters: parametersSchema } }, encoding: { parameters: { contentType: 'application/json' } } },
-    'application/json': { schema: { type: 'object', properties: { archive: { type: 'string', description: 'nats://<bucket>/<name>, or sha256:<hex> of one that is stored' }, parameters: parametersSchema } } },
+    'application/json': { schema: { type: 'object', properties: { archive: { type: 'string', description: 'nats://<bucket>/<name>, or sha256:<hex> of one that is stored' }, parameters: parametersSchema, ...inJson } } },
   },
 })
+const rebase = { type: 'boolean', default: false, description: 'true: a new version on the base image as it is now, even when nothing else changes' }
 const logQueries = [
   query('follow', { type: 'boolean' }, 'as Server-Sent Events'), query('tail', { type: 'integer' }, 'only the last lines of each pod'),
   query('version', { type: 'integer' }, 'of another version'),
@@ -47,8 +49,12 @@ const schemas = {
     properties: { code: text, message: text, fix: text, file: text, line: { type: 'integer' }, column: { type: 'integer' }, field: text },
   },
   Summary: lambdaSummary,
-  Lambda: { allOf: [ref('Summary'), { type: 'object', properties: { image: { type: 'object' }, failure: nullable('object'), parameters: ref('Parameters'), versions: { type: 'array', items: { type: 'object' } }, timeline: { type: 'array', items: { type: 'object' } } } }] },
-  ImageStatus: { type: 'object', properties: { status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, failure: nullable('object') } },
+  Lambda: { allOf: [ref('Summary'), { type: 'object', properties: { image: { type: 'object', properties: { base: ref('BaseImage') } }, failure: nullable('object'), parameters: ref('Parameters'), versions: { type: 'array', items: { type: 'object' } }, timeline: { type: 'array', items: { type: 'object' } } } }] },
+  BaseImage: {
+    type: ['object', 'null'], description: 'what the image is made on; null where nothing is, or not yet',
+    properties: { name: text, reference: { type: 'string', description: 'with the digest that it had' }, newer: { type: ['string', 'null'], description: 'what the name stands for now, when that is another; PUT {"rebase": true} goes there' } },
+  },
+  ImageStatus: { type: 'object', properties: { base: ref('BaseImage'), status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, failure: nullable('object') } },
 }
 
 const paths = {
@@ -61,7 +67,7 @@ const paths = {
   '/lambdas/{id}': {
     parameters: [idInPath],
     get: op('getLambda', 'One lambda, with versions and timeline', read(ref('Lambda'), 'the lambda')),
-    put: op('putLambda', 'A new version: another archive, other parameters (merged), or both', { ...accepted, 200: json(ref('Accepted'), 'nothing changed'), 400: problemAnswer('42005'), 410: problemAnswer('42012: the archive is gone') }, { requestBody: wish({ type: 'object', description: 'merged into the present ones (RFC 7396)' }) }),
+    put: op('putLambda', 'A new version: another archive, other parameters (merged), the base image as it is now, or all of it', { ...accepted, 200: json(ref('Accepted'), 'nothing changed'), 400: problemAnswer('42005'), 410: problemAnswer('42012: the archive is gone') }, { requestBody: wish({ type: 'object', description: 'merged into the present ones (RFC 7396)' }, { rebase }) }),
     delete: op('deleteLambda', 'Remove it and everything of it', accepted),
   },
   '/lambdas/{id}/disable': { parameters: [idInPath], post: op('disableLambda', 'Switch it off; the record stays', accepted) },

@@ -17,6 +17,12 @@ export function checkCapabilities(p: Parameters, can: Capabilities): Finding[] {
       fix: 'Put the values into deploy_parameters.env, or use a kiln with PLATFORM=kubernetes.',
     })
   }
+  if (p.image_builder !== null && !can.imageBuilders.includes(p.image_builder)) {
+    findings.push({
+      code: 'ImageBuilderNotAllowed', field: 'image_builder', message: `This kiln does not make images by ${p.image_builder} on request; it does by ${can.imageBuilders.join(', ')}.`,
+      fix: 'Leave image_builder out, or have the operator add it to IMAGE_BUILDERS.',
+    })
+  }
   const { namespace } = p.deploy_parameters
   if (can.namespaces && !can.namespaces.includes(namespace)) {
     findings.push({

@@ -3,7 +3,7 @@ import type { Command, Hearing, Settlement } from '../../shared/bus.ts'
 import { uuidFrom } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { Refusal, Unavailable, invalid, unknownLambda } from '../../shared/trouble.ts'
-import { versionIn } from './http.ts'
+import { flagIn, versionIn } from './http.ts'
 import { stateRejection, type Accepted, type Asker, type Ingest } from './index.ts'
 
 export function obeyCommands(ports: Pick<Ports, 'bus' | 'log' | 'metrics'>, service: Ingest): Promise<Hearing> {
@@ -41,7 +41,7 @@ async function act(service: Ingest, { account, verb, body, cause, traceparent }:
     return service.create(asker, { archive: await service.fetchArchive(body.archive), parameters: withId(body), id: uuidFrom(account, cause) })
   }
   const id = idIn(body)
-  if (verb === 'update') return service.update(asker, id, { archive: body.archive === undefined ? null : await service.fetchArchive(body.archive), parameters: body.parameters })
+  if (verb === 'update') return service.update(asker, id, { archive: body.archive === undefined ? null : await service.fetchArchive(body.archive), parameters: body.parameters, rebase: flagIn(body.rebase, 'rebase') })
   if (verb === 'rollback') return service.rollback(asker, id, versionIn(body.version))
   if (verb === 'cancel') return service.cancel(asker, id)
   if (verb === 'delete') return service.remove(asker, id)
@@ -55,9 +55,9 @@ function withId({ parameters = {}, lambda_id }: Record<string, unknown>): unknow
 }
 
 function refuseUnknown(body: Record<string, unknown>): void {
-  const unknown = Object.keys(body).filter((key) => !['lambda_id', 'archive', 'parameters', 'version'].includes(key))
+  const unknown = Object.keys(body).filter((key) => !['lambda_id', 'archive', 'parameters', 'rebase', 'version'].includes(key))
   if (unknown.length === 0) return
-  throw invalid(unknown.map((field) => ({ code: 'UnknownField', field, message: `There is no field ${field}.`, fix: 'A command takes lambda_id, archive, parameters and version.' })))
+  throw invalid(unknown.map((field) => ({ code: 'UnknownField', field, message: `There is no field ${field}.`, fix: 'A command takes lambda_id, archive, parameters, rebase and version.' })))
 }
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i

@@ -17,7 +17,7 @@ export function ingestHttp(service: Ingest, options: { maxArchiveBytes: number; 
   }))
 
   app.post('/lambdas', async (c) => {
-    const wish = await wishIn(c, service)
+    const wish = await wishIn(c, service, ['archive', 'parameters'])
     if (!wish.archive) throw invalid([{ code: 'NoArchive', field: 'archive', message: 'There is no archive.', fix: 'Send multipart/form-data with a file field `archive`, or JSON with `archive` as an address.' }])
     const key = c.req.header('idempotency-key')
     const accepted = await service.create(asker(c), { archive: wish.archive, parameters: wish.parameters ?? {}, ...(key && { idempotencyKey: key }) })
@@ -26,8 +26,8 @@ export function ingestHttp(service: Ingest, options: { maxArchiveBytes: number; 
   })
 
   app.put('/lambdas/:id', async (c) => {
-    const wish = await wishIn(c, service)
-    if (!wish.archive && wish.parameters === undefined) throw invalid([{ code: 'NothingToChange', message: 'There is neither an archive nor parameters.', fix: 'Send at least one of them.' }])
+    const wish = await wishIn(c, service, ['archive', 'parameters', 'rebase'])
+    if (!wish.archive && wish.parameters === undefined && !wish.rebase) throw invalid([{ code: 'NothingToChange', message: 'There is neither an archive nor parameters, nor is it to be rebased.', fix: 'Send at least one of them.' }])
     const accepted = await service.update(asker(c), idIn(c), wish)
     return answer(c, accepted, accepted.isNew ? 202 : 200)
   })
@@ -62,16 +62,18 @@ function answer(c: Context<HttpEnv>, { id, version }: Accepted, status: 200 | 20
 interface Wish {
   archive: Buffer | null
   parameters: unknown
+  rebase: boolean
 }
 
-async function wishIn(c: Context<HttpEnv>, service: Ingest): Promise<Wish> {
+async function wishIn(c: Context<HttpEnv>, service: Ingest, fields: string[]): Promise<Wish> {
   const type = (c.req.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase()
   if (type === 'multipart/form-data') return wishInForm(await form(c))
   if (type !== 'application/json') throw new Refusal(415, null, 'Send multipart/form-data with `archive` and `parameters`, or application/json.')
   const body = jsonObject(await c.req.text(), 'the body')
-  const unknown = Object.keys(body).filter((key) => key !== 'archive' && key !== 'parameters')
-  if (unknown.length > 0) throw unknownFields(unknown)
-  return { archive: body.archive === undefined ? null : await service.fetchArchive(body.archive), parameters: body.parameters }
+  const unknown = Object.keys(body).filter((key) => !fields.includes(key))
+  if (unknown.length > 0) throw unknownFields(unknown, fields)
+  const rebase = flagIn(body.rebase, 'rebase')
+  return { archive: body.archive === undefined ? null : await service.fetchArchive(body.archive), parameters: body.parameters, rebase }
 }
 
 async function form(c: Context<HttpEnv>): Promise<FormData> {
@@ -85,16 +87,22 @@ async function form(c: Context<HttpEnv>): Promise<FormData> {
 
 async function wishInForm(fields: FormData): Promise<Wish> {
   const unknown = [...fields.keys()].filter((key) => key !== 'archive' && key !== 'parameters')
-  if (unknown.length > 0) throw unknownFields(unknown)
+  if (unknown.length > 0) throw unknownFields(unknown, ['archive', 'parameters'])
   const archive = fields.get('archive')
   const parameters = fields.get('parameters')
   if (typeof archive === 'string') throw invalid([{ code: 'NoArchive', field: 'archive', message: '`archive` is text, not a file.', fix: 'Send the zip as a file, e.g. with curl -F archive=@lambda.zip.' }])
   const text = parameters === null ? null : typeof parameters === 'string' ? parameters : await parameters.text()
-  return { archive: archive === null ? null : Buffer.from(await archive.arrayBuffer()), parameters: text === null ? undefined : jsonObject(text, '`parameters`') }
+  return { archive: archive === null ? null : Buffer.from(await archive.arrayBuffer()), parameters: text === null ? undefined : jsonObject(text, '`parameters`'), rebase: false }
 }
 
-function unknownFields(names: string[]): Refusal {
-  return invalid(names.map((field) => ({ code: 'UnknownField', field, message: `There is no field ${field}.`, fix: 'Only `archive` and `parameters` are taken; everything else goes into `parameters`.' })))
+/** Left out it is false. */
+export function flagIn(given: unknown, field: string): boolean {
+  if (given === undefined || typeof given === 'boolean') return given ?? false
+  throw invalid([{ code: 'BadParameter', field, message: `${field} must be true or false.`, fix: 'Correct it, or leave it out.' }])
+}
+
+function unknownFields(names: string[], known: string[]): Refusal {
+  return invalid(names.map((field) => ({ code: 'UnknownField', field, message: `There is no field ${field}.`, fix: `Only ${known.join(', ')} are taken; what a lambda is goes into parameters.` })))
 }
 
 function jsonObject(text: string, what: string): Record<string, unknown> {

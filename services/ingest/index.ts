@@ -29,8 +29,8 @@ export interface Accepted {
 
 export interface Ingest {
   create(asker: Asker, wish: { archive: Buffer; parameters: unknown; id?: string; idempotencyKey?: string }): Promise<Accepted>
-  /** `archive` null: as it is. `parameters` are merged (RFC 7396). */
-  update(asker: Asker, id: string, wish: { archive: Buffer | null; parameters: unknown }): Promise<Accepted>
+  /** `archive` null: as it is. `parameters` are merged (RFC 7396). `rebase`: on the base image as it is now, whatever else stays. */
+  update(asker: Asker, id: string, wish: { archive: Buffer | null; parameters: unknown; rebase: boolean }): Promise<Accepted>
   rollback(asker: Asker, id: string, version: number): Promise<Accepted>
   turn(asker: Asker, id: string, on: boolean): Promise<Accepted>
   cancel(asker: Asker, id: string): Promise<Accepted>
@@ -76,9 +76,9 @@ export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
       if (wanted.id !== null && wanted.id !== id) throw invalid([{ code: 'BadParameter', field: 'lambda_id', message: 'lambda_id cannot be changed.', fix: 'Leave it out.' }])
       const source = archive ? archiveOf(archive) : present.archive
       if (!archive && !(await ports.objects.has(archiveName(source.digest)))) throw new Refusal(410, 42012, 'The archive of this lambda is gone; send it again.')
-      if (isSame(present, source.digest, wanted.parameters) && !(await hasEnded(ports, held.value))) return repeat(ports, held.value)
+      if (!wish.rebase && isSame(present, source.digest, wanted.parameters) && !(await hasEnded(ports, held.value))) return repeat(ports, held.value)
       if (archive) await keep(ports, archive)
-      const accepted = await decide(ports, asker, held, await withVersion(ports, held.value, { archive: source, parameters: wanted.parameters }))
+      const accepted = await decide(ports, asker, held, await withVersion(ports, held.value, { archive: source, parameters: wanted.parameters }, wish.rebase))
       if (archive) await keepStill(ports, archive)
       return accepted
     },
@@ -178,9 +178,10 @@ function fresh(id: string, asker: Asker, tombstone: LambdaRecord | null, archive
   }
 }
 
-async function withVersion(ports: IngestPorts, record: LambdaRecord, wish: Pick<Version, 'archive' | 'parameters' | 'rollbackOf'>): Promise<LambdaRecord> {
+/** `anew`: through every stage, though an image of the same may be there. */
+async function withVersion(ports: IngestPorts, record: LambdaRecord, wish: Pick<Version, 'archive' | 'parameters' | 'rollbackOf'>, anew = false): Promise<LambdaRecord> {
   const life = (await ports.statuses.get(record.id))?.value ?? null
-  const version: Version = { ...wish, version: record.version + 1, imageOf: builtBefore(record, life, wish), created: new Date().toISOString() }
+  const version: Version = { ...wish, version: record.version + 1, imageOf: anew ? null : builtBefore(record, life, wish), created: new Date().toISOString() }
   return { ...record, version: version.version, versions: [...record.versions, version].slice(-keptVersions) }
 }
 

@@ -1,10 +1,14 @@
-// The context archive: everything an image is made from, as a reproducible gzipped tar. Same input, same bytes, same digest.
+// Contexts: everything an image is made from, and everything its environment is made from. Same input, same bytes, same digest.
 import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { gzipSync } from 'node:zlib'
-import { pack } from 'tar-stream'
-import { dockerfile, type Recipe } from './dockerfile.ts'
+import type { Base } from '../../shared/bases.ts'
+import { environmentKey, needsNothing, takesFiles } from '../../shared/environment.ts'
+import { requirementLines } from '../../shared/requirements.ts'
+import type { Finding } from '../../shared/finding.ts'
+import type { ZipFile } from '../../shared/zip.ts'
+import { codeFolder, dockerfile, environmentDockerfile, runtimeRequirements } from './dockerfile.ts'
+import { pack, type Packed, type PackedFile } from './pack.ts'
 
 export interface Runtime {
   /** What goes beside the user's code: run.py, luna_lambda_tools/… */
@@ -14,12 +18,26 @@ export interface Runtime {
   digest: string
 }
 
-export interface Context {
-  /** gzipped tar */
-  bytes: Buffer
-  /** SHA-256 (hex) of the tar itself: it does not depend on how gzip packs. */
-  digest: string
+/** What an image is made from besides the user's files. */
+export interface Given {
+  runtime: Runtime
+  /** null: the platform makes images without one. */
+  base: Base | null
+  /** The base image's name. */
+  baseName: string
+  commands: string[]
+}
+
+export interface Contexts {
+  whole: Packed
+  /** Files in it. */
   files: number
+  environment: { key: string; packed: Packed } | null
+}
+
+/** A file of the archive is damaged: the user's to send again. */
+export class BadContent extends Error {
+  constructor(readonly finding: Finding) { super(finding.message) }
 }
 
 /** The files in `folder` that go into every lambda. */
@@ -40,32 +58,62 @@ export async function readRuntime(folder: string): Promise<Runtime> {
 /** Replaced by kiln's own: what a user sends under these names has no effect. */
 const isReplaced = (name: string): boolean => name === 'run.py' || name.startsWith('luna_lambda_tools/')
 
-export async function contextOf(userFiles: Map<string, Buffer>, runtime: Runtime, recipe: Omit<Recipe, 'hasRequirements'>): Promise<Context> {
-  const code = new Map([...userFiles].filter(([name]) => !isReplaced(name)))
-  for (const [name, content] of runtime.files) code.set(name, content)
-  const files = new Map<string, Buffer>([
-    ['Dockerfile', Buffer.from(dockerfile({ ...recipe, hasRequirements: userFiles.has('requirements.txt') }))],
-    ['runtime-requirements.txt', runtime.requirements],
-    ...[...code].map(([name, content]) => [`code/${name}`, content] as const),
-  ])
-  const tar = await tarOf(files)
-  return { bytes: gzip(tar), digest: createHash('sha256').update(tar).digest('hex'), files: code.size }
+/** Throws BadContent. Whoever calls drops what is packed. */
+export async function contextsOf(userFiles: readonly ZipFile[], given: Given): Promise<Contexts> {
+  const code = codeOf(userFiles, given.runtime)
+  const requirements = code.find(({ path }) => path === `${codeFolder}/requirements.txt`) ?? null
+  const recipe = { ...recipeOf(given), hasRequirements: requirements !== null }
+  const whole = await pack(new Map([['Dockerfile', Buffer.from(dockerfile(recipe))]]), code)
+  try {
+    const environment = given.base === null ? null : await environmentOf(given, given.base, recipe, { all: code, requirements, digest: whole.code.unpacked })
+    return { whole, files: code.length, environment }
+  } catch (error) {
+    await whole.drop()
+    throw error
+  }
 }
 
-const epoch = new Date(0)
+const recipeOf = ({ base, baseName, commands, runtime }: Given) =>
+  ({ baseImage: base?.reference ?? baseName, userDockerCommands: commands, installsRuntime: base?.runtime !== sha256(runtime.requirements) })
 
-async function tarOf(files: Map<string, Buffer>): Promise<Buffer> {
-  const archive = pack()
-  for (const name of [...files.keys()].sort()) archive.entry({ name, mtime: epoch, mode: 0o644, uid: 0, gid: 0 }, files.get(name)!)
-  archive.finalize()
-  const chunks: Buffer[] = []
-  for await (const chunk of archive) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks)
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
+
+function codeOf(userFiles: readonly ZipFile[], runtime: Runtime): PackedFile[] {
+  const kilns = new Map([...runtime.files, [runtimeRequirements, runtime.requirements] as const])
+  return [
+    ...userFiles.filter(({ path }) => !isReplaced(path)).map((file) => ({ path: `${codeFolder}/${file.path}`, content: () => soundContent(file) })),
+    ...[...kilns].map(([path, content]) => ({ path: `${codeFolder}/${path}`, content: async () => content })),
+  ]
 }
 
-function gzip(bytes: Buffer): Buffer {
-  const packed = gzipSync(bytes, { level: 6 })
-  // The tenth byte names the operating system.
-  packed[9] = 255
-  return packed
+async function soundContent(file: ZipFile): Promise<Buffer> {
+  const content = await file.content()
+  if (!Buffer.isBuffer(content)) throw new BadContent(content)
+  return content
+}
+
+interface Code { all: PackedFile[]; requirements: PackedFile | null; digest: string }
+
+/** null: there is nothing to install; a file of comments must not lie in the image of somebody who has none. */
+async function requirementsIn(file: PackedFile | null): Promise<string | null> {
+  const text = file === null ? '' : (await file.content()).toString()
+  return requirementLines(text).length > 0 ? text : null
+}
+
+/** null: the base image holds all that the code needs. */
+async function environmentOf({ commands, runtime }: Given, base: Base, recipe: ReturnType<typeof recipeOf>, code: Code): Promise<Contexts['environment']> {
+  const requirements = await requirementsIn(code.requirements)
+  const inputs = {
+    // Nobody knows which files a trigger takes.
+    on: [base.reference.replace(/^.*@/, ''), base.platform, ...(base.triggers ? [code.digest] : [])], commands,
+    runtimeRequirements: recipe.installsRuntime ? runtime.requirements.toString() : '', requirements, code: code.digest,
+  }
+  if (needsNothing(inputs) && !base.triggers) return null
+  const takes = takesFiles(inputs) || base.triggers
+  const head = new Map<string, Buffer>([['Dockerfile', Buffer.from(environmentDockerfile({ ...recipe, hasRequirements: requirements !== null, takesFiles: takes }))]])
+  if (!takes) {
+    if (recipe.installsRuntime) head.set(`${codeFolder}/${runtimeRequirements}`, runtime.requirements)
+    if (requirements !== null) head.set(`${codeFolder}/requirements.txt`, Buffer.from(requirements))
+  }
+  return { key: environmentKey(inputs), packed: await pack(head, takes ? code.all : []) }
 }

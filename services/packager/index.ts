@@ -1,18 +1,21 @@
 // packager: lambda.accepted -> context.packaged | context.refused
-// Unzips what the user sent, supplements it with the runtime and a Dockerfile, and stores the context that an image is made from.
+// Unzips what the user sent, supplements it with the runtime and a Dockerfile, and stores the contexts that an image and its environment are made from.
 import { createHash } from 'node:crypto'
+import type { Packaged } from '../../shared/builds.ts'
+import type { Base } from '../../shared/bases.ts'
 import type { Hearing } from '../../shared/bus.ts'
-import { nextFact, type Heard } from '../../shared/events.ts'
+import { nextFact, type Facts, type Heard } from '../../shared/events.ts'
 import { archiveName, contextName } from '../../shared/objects.ts'
 import type { Parameters } from '../../shared/parameters.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { versionOf } from '../../shared/records.ts'
 import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
 import { work } from '../../shared/worker.ts'
-import { readZip, type ZipLimits } from '../../shared/zip.ts'
-import { contextOf, type Context, type Runtime } from './context.ts'
+import { openZip, type ZipLimits } from '../../shared/zip.ts'
+import { BadContent, contextsOf, type Contexts, type Runtime } from './context.ts'
+import type { Packed } from './pack.ts'
 
-type PackagerPorts = Pick<Ports, 'bus' | 'log' | 'metrics' | 'objects' | 'records'>
+type PackagerPorts = Pick<Ports, 'bases' | 'bus' | 'log' | 'metrics' | 'objects' | 'records'>
 
 export interface PackagerSettings {
   runtime: Runtime
@@ -21,47 +24,73 @@ export interface PackagerSettings {
 }
 
 /** Packed contexts remembered by what they were made from: the same zip again is not packed again. */
-type Packed = Map<string, { digest: string; bytes: number; files: number }>
+export type Remembered = Map<string, Facts['context.packaged']>
 const remembered = 1_000
+/** Over all replicas. Each has an archive and its largest file in memory. */
+const mostAtOnce = 16
 
 export function startPackager(ports: PackagerPorts, settings: PackagerSettings): Promise<Hearing> {
-  const packed: Packed = new Map()
+  const packed: Remembered = new Map()
   return work(ports, {
-    service: 'packager', name: 'packager', fact: 'lambda.accepted', limit: 64, failure: 'context.refused',
+    service: 'packager', name: 'packager', fact: 'lambda.accepted', limit: mostAtOnce, failure: 'context.refused',
     handle: (heard) => packageContext(ports, settings, packed, heard),
   })
 }
 
-export async function packageContext(ports: PackagerPorts, settings: PackagerSettings, packed: Packed, heard: Heard<'lambda.accepted'>): Promise<Verdict> {
+export async function packageContext(ports: PackagerPorts, settings: PackagerSettings, packed: Remembered, heard: Heard<'lambda.accepted'>): Promise<Verdict> {
   if (heard.data.image) return done()
   const record = await ports.records.asOf(heard)
   if (!record || record.deleted || record.version !== heard.version || record.cancelled.includes(heard.version)) return done()
   const { parameters } = versionOf(record, heard.version)!
 
-  const inputs = inputsOf(heard.data.archive.digest, settings, parameters)
+  const baseName = parameters.base_image ?? settings.baseImage
+  const resolved = await ports.bases.resolve(baseName)
+  if ('refused' in resolved) return refuse({ cause: 'user', ...resolved.refused })
+
+  const { base } = resolved
+  const inputs = inputsOf(heard.data.archive.digest, settings, base, baseName, parameters)
   const known = packed.get(inputs)
-  if (known && ports.objects.knows(contextName(known.digest))) return done(packagedFact(heard, known))
+  if (known && namesIn(known).every((name) => ports.objects.knows(name))) return done(nextFact(heard, 'context.packaged', known))
 
   const archive = await ports.objects.get(archiveName(heard.data.archive.digest))
   if (!archive) return later(2_000, { cause: 'infrastructure', reason: 'ArchiveMissing', message: 'The archive is not in storage; send it again with PUT.' })
-  const zip = await readZip(archive, settings.limits)
-  if (!zip.ok) return refuse({ cause: 'user', reason: 'BadArchive', message: zip.findings.map((f) => f.message).join(' ') })
+  const zip = openZip(archive, settings.limits)
+  if (!zip.ok) return badArchive(zip.findings.map((f) => f.message).join(' '))
 
-  const context = await contextOf(zip.files, settings.runtime, { baseImage: parameters.base_image ?? settings.baseImage, userDockerCommands: parameters.user_docker_commands })
-  const name = contextName(context.digest)
-  if (!(await ports.objects.has(name))) await ports.objects.put(name, context.bytes)
-  return done(packagedFact(heard, remember(packed, inputs, context)))
+  try {
+    const contexts = await contextsOf(zip.files, { runtime: settings.runtime, base, baseName, commands: parameters.user_docker_commands })
+    const data = await kept(ports, contexts, base && { name: baseName, reference: base.reference })
+    remember(packed, inputs, data)
+    return done(nextFact(heard, 'context.packaged', data))
+  } catch (error) {
+    if (error instanceof BadContent) return badArchive(error.message)
+    throw error
+  }
 }
 
-const packagedFact = (heard: Heard, { digest, bytes, files }: { digest: string; bytes: number; files: number }) =>
-  nextFact(heard, 'context.packaged', { context: { name: contextName(digest), digest, bytes }, files })
+const badArchive = (message: string): Verdict => refuse({ cause: 'user', reason: 'BadArchive', message })
 
-const inputsOf = (archive: string, { runtime, baseImage }: PackagerSettings, p: Parameters): string =>
-  createHash('sha256').update(JSON.stringify([archive, runtime.digest, p.base_image ?? baseImage, p.user_docker_commands])).digest('hex')
+/** Stores what is not there yet, under the digest of its bytes. */
+async function kept(ports: PackagerPorts, { whole, environment, files }: Contexts, base: Packaged['foundation']['base']): Promise<Facts['context.packaged']> {
+  const packed = [whole, ...(environment ? [environment.packed] : [])]
+  try {
+    for (const { digest, content } of packed) if (!(await ports.objects.has(contextName(digest)))) await ports.objects.put(contextName(digest), content)
+  } finally {
+    await Promise.all(packed.map((one) => one.drop()))
+  }
+  return {
+    context: { ...named(whole), bytes: whole.content.bytes, code: whole.code },
+    foundation: { base, environment: environment && { key: environment.key, context: named(environment.packed) } }, files,
+  }
+}
 
-function remember(packed: Packed, inputs: string, { digest, bytes, files }: Context) {
+const named = ({ digest }: Packed): { name: string; digest: string } => ({ name: contextName(digest), digest })
+const namesIn = ({ context, foundation: { environment } }: Packaged): string[] => [context.name, ...(environment ? [environment.context.name] : [])]
+
+const inputsOf = (archive: string, { runtime }: PackagerSettings, base: Base | null, baseName: string, { user_docker_commands: commands }: Parameters): string =>
+  createHash('sha256').update(JSON.stringify([archive, runtime.digest, base, baseName, commands])).digest('hex')
+
+function remember(packed: Remembered, inputs: string, data: Facts['context.packaged']): void {
   if (packed.size >= remembered) packed.delete(packed.keys().next().value!)
-  const known = { digest, bytes: bytes.length, files }
-  packed.set(inputs, known)
-  return known
+  packed.set(inputs, data)
 }

@@ -1,5 +1,5 @@
 // What a record and a life look like to a user: the shapes of GET /lambdas and GET /lambdas/{id}.
-import { imageStatus, lambdaStatus, servingVersion, stateOf, type Life, type State, type VersionLife } from '../../shared/lifecycle.ts'
+import { baseOf, imageStatus, lambdaStatus, servingVersion, stateOf, type Life, type State, type VersionLife } from '../../shared/lifecycle.ts'
 import { versionOf, type LambdaRecord } from '../../shared/records.ts'
 
 export function summary(record: LambdaRecord, life: Life | null) {
@@ -16,7 +16,7 @@ export function details(record: LambdaRecord, life: Life | null, place: number |
   const v = life?.versions[record.version]
   return {
     ...summary(record, life),
-    image: { status: imageStatus(record, life), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null },
+    image: { status: imageStatus(record, life), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, base: baseOf(record, life, record.version) },
     ...(place !== null && { queue_position: place }),
     failure: v?.failure ? withoutSeq(v.failure) : null,
     parameters: versionOf(record, record.version)!.parameters,
@@ -30,7 +30,7 @@ function versionDetails(record: LambdaRecord, life: Life | null, n: number) {
   const v = life?.versions[n]
   const state = n === record.version ? stateOf(record, life) : (v?.state ?? 'accepted')
   return {
-    version: n, state, ...why(state, v), created: kept.created, archive: kept.archive, image: v?.image ?? null,
+    version: n, state, ...why(state, v), created: kept.created, archive: kept.archive, image: v?.image ?? null, base: baseOf(record, life, n),
     ...(kept.rollbackOf && { rollback_of: kept.rollbackOf }), ...(v?.failure && { failure: withoutSeq(v.failure) }),
   }
 }
@@ -43,7 +43,7 @@ export function why(state: State, v: VersionLife | undefined): { reason: string 
   if (state === 'unscheduled' && v?.held) return { reason: v.held.reason, message: v.held.message }
   if (['running', 'pending', 'waiting', 'terminated'].includes(state) && v?.sight) return { reason: v.sight.reason, message: v.sight.message }
   const words: Partial<Record<State, string>> = {
-    accepted: 'The archive is good and stored; it is packed next.', packaged: 'The context is packed; it waits for a builder.', building: 'The image is being made.',
+    accepted: 'The archive is good and stored; it is packed next.', packaged: 'The context is packed; its image comes next.', queued: 'It waits for a builder.', building: 'The image is being made.',
     built: 'The image is made; it is deployed next.', deploying: 'The platform was asked to run it.', disabled: 'It was switched off; POST …/enable switches it on.',
     enabled: 'It was switched on; it is deployed next.', cancelled: 'It was cancelled; send it again with PUT.',
   }
@@ -70,6 +70,6 @@ export function imageDetails(record: LambdaRecord, life: Life | null, place: num
   return {
     lambda_id: record.id, version: record.version, status: imageStatus(record, life), state,
     reason: failure?.reason ?? said.reason, message: failure?.message ?? (place !== null ? `It waits for a builder at place ${place}.` : said.message),
-    ...(place !== null && { queue_position: place }), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, failure,
+    ...(place !== null && { queue_position: place }), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, base: baseOf(record, life, record.version), failure,
   }
 }

@@ -1,7 +1,7 @@
 // status-api: every fact -> statuses. Folds what was stated into what users read; the only writer of statuses.
 import type { Hearing } from '../../shared/bus.ts'
 import type { Heard } from '../../shared/events.ts'
-import { fold, leadsTo, type Life } from '../../shared/lifecycle.ts'
+import { fold, isOfALife, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { Held } from '../../shared/records.ts'
 
@@ -25,7 +25,7 @@ export function startProjection(ports: ProjectionPorts): Promise<Hearing> {
   return ports.bus.hear({ name: 'status-api', fact: null, limit, refused: () => ports.metrics.refused('status-api') }, async (heard) => {
     const end = ports.metrics.begin('status-api')
     // A refused command is no part of a life.
-    if (leadsTo[heard.fact]) await project(heard)
+    if (isOfALife(heard.fact)) await project(heard)
     end({ fact: heard.fact, verdict: 'done' })
     return 'settled'
   })

@@ -98,5 +98,5 @@ function firstAfter(keys: string[], after: string): number {
 function queuedIn(life: Life | null): number {
   if (!life) return 0
   const v = life.versions[life.version]
-  return v?.state === 'packaged' && servingVersion(life) !== life.version ? v.queued : 0
+  return v?.state === 'queued' && servingVersion(life) !== life.version ? v.queued : 0
 }

@@ -27,7 +27,7 @@ export function standingOf(pod: PodResource, mount: Wait | null): Standing {
   return { stands: 'waiting', why: waitOf(pod, mount) }
 }
 
-type Failed = Extract<BuildEnd, { built: false }>
+export type Failed = Extract<BuildEnd, { built: false }>
 
 const failed = (cause: Cause, reason: string, message: string, again: boolean, log: string[]): Failed =>
   ({ built: false, again, failure: { cause, reason, message, ...(log.length > 0 && { log }) } })
@@ -121,4 +121,12 @@ export function troubleOf(error: unknown): Failed {
   if (status === 403 && message.includes('exceeded quota')) return failed('quota', 'QuotaExceeded', `The namespace's quota does not allow the build: ${message}. It is tried again.`, true, [])
   if (status === 404) return failed('user', 'NamespaceMissing', `The cluster has no such namespace: ${message}. Have it made, or name another.`, false, [])
   return failed('infrastructure', 'BuildPodRefused', `The cluster refuses the build pod: ${message}`, status === 403, [])
+}
+
+export const contextUnusable = (name: string): Failed =>
+  failed('infrastructure', 'ContextUnusable', `The context of this version cannot be used: ${name} is not there any more. Send the archive again with PUT.`, false, [])
+
+/** What the code was to be put on cannot be used: an environment is made again, a base image is the user's to name. */
+export function noParent({ reason, message }: { reason: string; message: string }, isEnvironment: boolean): Failed {
+  return isEnvironment ? world('EnvironmentGone', `The environment vanished from the registry while it was needed: ${message} It is made again.`) : failed('user', reason, message, false, [])
 }

@@ -1,7 +1,7 @@
 // The pod in which kaniko makes one image.
-import type { Build } from '../builds.ts'
 import type { KubernetesConfig, S3Config } from '../config.ts'
-import { annotation, buildName, contextLabel, label, ownLabels, repositoryOf } from './names.ts'
+import type { KanikoWish } from './kaniko.ts'
+import { annotation, buildName, contextLabel, label, ownLabels } from './names.ts'
 
 export const container = 'kaniko'
 
@@ -12,17 +12,14 @@ export interface BuildPlace {
   bucket: string
 }
 
-/** `<registry>/lambda-<id>:<context digest>` */
-export const destinationOf = (registry: string, { id, context }: Build): string => `${repositoryOf(registry, id)}:${context.digest}`
-
 /** Where kaniko finds the registry's credentials; said to it as well, since not every image of it does. */
 const credentials = '/kaniko/.docker'
 /** How long a build that is told to end may take. */
 const graceSeconds = 5
 
-export function buildPod(place: BuildPlace, build: Build): object {
+export function buildPod(place: BuildPlace, wish: KanikoWish): object {
   const { config } = place
-  const { id, account, version, context, namespace, selector, timeoutMs } = build
+  const { id, account, version, context, namespace, selector, timeoutMs } = wish
   return {
     apiVersion: 'v1', kind: 'Pod',
     metadata: {
@@ -39,7 +36,7 @@ export function buildPod(place: BuildPlace, build: Build): object {
       securityContext: { runAsUser: 0, seccompProfile: { type: 'RuntimeDefault' } },
       ...(config.registrySecret && { imagePullSecrets: [{ name: config.registrySecret }] }),
       containers: [{
-        name: container, image: config.kanikoImage, imagePullPolicy: 'IfNotPresent', args: argumentsOf(place, build), env: environmentOf(place),
+        name: container, image: config.kanikoImage, imagePullPolicy: 'IfNotPresent', args: argumentsOf(place, wish), env: environmentOf(place),
         ...(Object.keys(config.buildLimits).length > 0 && { resources: { limits: config.buildLimits } }),
         securityContext: { allowPrivilegeEscalation: false, privileged: false },
         // Where it could not say the digest, the message is the end of its log.
@@ -51,9 +48,9 @@ export function buildPod(place: BuildPlace, build: Build): object {
   }
 }
 
-function argumentsOf({ config, bucket }: BuildPlace, build: Build): string[] {
+function argumentsOf({ config, bucket }: BuildPlace, { context, destination }: KanikoWish): string[] {
   return [
-    `--context=s3://${bucket}/${build.context.name}`, '--dockerfile=Dockerfile', `--destination=${destinationOf(config.registry, build)}`,
+    `--context=s3://${bucket}/${context.name}`, '--dockerfile=Dockerfile', `--destination=${destination}`,
     '--digest-file=/dev/termination-log', '--push-retry=3', '--image-download-retry=3', '--log-format=text', '--log-timestamp=false',
     ...(config.cacheRepository ? ['--cache=true', `--cache-repo=${config.cacheRepository}`] : ['--cache=false']),
     ...config.insecureRegistries.flatMap((registry) => [`--insecure-registry=${registry}`, `--skip-tls-verify-registry=${registry}`]),

@@ -27,7 +27,6 @@ export const contextLabel = (digest: string): string => digest.slice(0, 63)
 export const buildName = (id: string): string => `kaniko-lambda-${id}`
 export const lambdaName = (id: string): string => `lambda-${id}`
 export const configName = (id: string, version: number): string => `lambda-${id}-v${version}`
-export const repositoryOf = (registry: string, id: string): string => `${registry}/lambda-${id}`
 
 const core = (kind: string) => (namespace: string, name?: string): string => `/api/v1/namespaces/${namespace}/${kind}${name ? `/${name}` : ''}`
 const apps = (kind: string) => (namespace: string, name?: string): string => `/apis/apps/v1/namespaces/${namespace}/${kind}${name ? `/${name}` : ''}`

@@ -1,13 +1,14 @@
 // Builds, on this machine: an image is unpacked code beside a virtual environment. The Dockerfile of a context is not used here.
-import { join, resolve } from 'node:path'
-import type { Build, BuildEnd, Builds, Image } from '../builds.ts'
+import { resolve } from 'node:path'
+import type { Build, BuildEnd, Builds, Found } from '../builds.ts'
 import type { Log } from '../log.ts'
 import type { Objects } from '../objects.ts'
 import { Unavailable } from '../trouble.ts'
 import { BadContext, codeOf } from './code.ts'
-import type { Environments } from './environments.ts'
-import { sweep, vanish } from './folders.ts'
-import { codesIn, imagesIn, isDigest, localImage, notesIn, writeImage } from './images.ts'
+import type { Environments, Inputs } from './environments.ts'
+import { sweep } from './folders.ts'
+import { codesIn, imagesIn, isDigest, localImage, notesIn, removeImage, writeImage } from './images.ts'
+import { inUse, type InUse } from './in-use.ts'
 import { failureOfSystem, infrastructure, type Failed } from './uv.ts'
 import type { Watch } from '../sharing.ts'
 
@@ -24,20 +25,37 @@ export interface LocalBuildsOptions {
 const timedOut = Symbol('the build took too long')
 const closed = Symbol('kiln ends')
 
-export function localBuilds({ objects, environments, log, ...options }: LocalBuildsOptions): Builds {
+export interface LocalBuilds extends Builds {
+  /** Contexts and environment keys that are being built now. */
+  inUse: InUse
+}
+
+export function localBuilds({ objects, environments, log, ...options }: LocalBuildsOptions): LocalBuilds {
   const folder = resolve(options.folder)
   const closing = new AbortController()
   const running = new Set<Promise<unknown>>()
-  /** Contexts and environment keys that are being built now: removing leaves them alone. */
-  const underway = new Map<object, string[]>()
-  let removing: Promise<unknown> = Promise.all([sweep(codesIn(folder)), sweep(imagesIn(folder)), environments.sweep()])
+  const used = inUse()
+  used.removing(() => Promise.all([sweep(codesIn(folder)), sweep(imagesIn(folder)), environments.sweep()]))
     .catch((error: unknown) => log.warn('what an earlier kiln left half done could not be removed', { error }))
 
-  async function make({ context }: Build, watch: Watch, uses: string[]): Promise<BuildEnd> {
-    const code = await codeOf(codesIn(folder), context.digest, () => archiveOf(objects, context.name), watch.signal)
-    const inputs = { codeFolder: code.folder, codeDigest: context.digest, runtimeRequirements: code.runtimeRequirements, requirements: code.requirements }
+  async function inputsOf({ context }: Build, signal: AbortSignal): Promise<Inputs> {
+    const code = await codeOf(codesIn(folder), context.digest, () => archiveOf(objects, context.name), signal)
+    return { codeFolder: code.folder, codeDigest: context.digest, runtimeRequirements: code.runtimeRequirements, requirements: code.requirements }
+  }
+
+  /** What cannot be told is left to the build itself, which says why. */
+  async function find(build: Build): Promise<Found> {
+    const made = await localImage(folder, build.context.digest)
+    if (made) return { image: made.image }
+    const quick = inputsOf(build, closing.signal).then((inputs) => environments.key(inputs)).then((key) => environments.has(key))
+    return { image: null, quick: await quick.catch(() => false) }
+  }
+
+  async function make(build: Build, watch: Watch, use: (name: string) => void): Promise<BuildEnd> {
+    const { context } = build
+    const inputs = await inputsOf(build, watch.signal)
     const key = await environments.key(inputs)
-    uses.push(key)
+    use(key)
     const failed = await environments.make(key, inputs, watch)
     if (failed) return failed
     return { built: true, image: await writeImage(folder, { environment: key, context: context.digest }) }
@@ -52,37 +70,30 @@ export function localBuilds({ objects, environments, log, ...options }: LocalBui
       if (last.push(text) > linesKept) last.shift()
       watch.line(text)
     }
-    const [mark, uses] = [{}, [build.context.digest]]
-    underway.set(mark, uses)
+    const mark = used.begin(build.context.digest)
     try {
       signal.throwIfAborted()
-      return await make(build, { line, signal }, uses)
+      return await make(build, { line, signal }, mark.use)
     } catch (error) {
       return signal.aborted ? interrupted(signal.reason, build.timeoutMs, last) : failureOf(error, log.with({ id: build.id, version: build.version }))
     } finally {
       clearTimeout(timer)
-      // A removal that began before this image was written has not seen it: the mark stays until that removal has ended.
-      void removing.then(() => underway.delete(mark))
+      mark.end()
     }
   }
 
-  /** The note goes last: whatever interrupts this, doing it again finishes it. */
   async function remove(contexts: string[]): Promise<void> {
-    const inUse = (name: string): boolean => [...underway.values()].some((uses) => uses.includes(name))
     const notes = await notesIn(folder)
-    const isRemoved = (digest: string): boolean => contexts.includes(digest) && !inUse(digest)
+    const isRemoved = (digest: string): boolean => contexts.includes(digest) && !used.has(digest)
     const needed = new Set(notes.filter(({ context }) => !isRemoved(context)).map(({ environment }) => environment))
     for (const { environment } of notes.filter(({ context }) => isRemoved(context))) {
-      if (!needed.has(environment) && !inUse(environment)) await environments.remove(environment)
+      if (!needed.has(environment) && !used.has(environment)) await environments.remove(environment)
     }
-    for (const digest of contexts.filter(isDigest)) {
-      if (isRemoved(digest)) await vanish(join(codesIn(folder), digest))
-      if (isRemoved(digest)) await vanish(join(imagesIn(folder), `${digest}.json`))
-    }
+    for (const digest of contexts.filter(isDigest)) await removeImage(folder, digest, () => used.has(digest))
   }
 
   return {
-    find: async ({ context }): Promise<Image | null> => (await localImage(folder, context.digest))?.image ?? null,
+    inUse: used, find,
     run(build, watch) {
       const building = run(build, watch)
       running.add(building)
@@ -91,13 +102,11 @@ export function localBuilds({ objects, environments, log, ...options }: LocalBui
     // A build of this machine ends with the kiln that began it.
     async abandon() {},
     remove(_lambda, contexts, elsewhere) {
-      const removal = removing.then(() => remove([...contexts].filter((digest) => !elsewhere.has(digest))))
-      removing = removal.catch(() => undefined)
-      return removal.then(() => [])
+      return used.removing(() => remove([...contexts].filter((digest) => !elsewhere.has(digest)))).then(() => [])
     },
     async close() {
       closing.abort(closed)
-      await Promise.allSettled([...running, removing])
+      await Promise.allSettled([...running, used.removed()])
       await environments.close()
     },
   }

@@ -1,8 +1,8 @@
 // Code: the files of a context, unpacked under its digest, whole or not at all.
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { PassThrough, Readable, Transform } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGunzip } from 'node:zlib'
 import { extract, type Extract } from 'tar-stream'
@@ -26,33 +26,32 @@ export async function codeOf(folder: string, digest: string, archive: () => Prom
   if (!(await stat(home).then(() => true, () => false))) await unpack(await archive(), digest, home, signal)
   return {
     folder: codeFolder(folder, digest),
-    runtimeRequirements: (await textOf(join(home, 'runtime-requirements.txt'))) ?? '',
+    runtimeRequirements: (await textOf(join(codeFolder(folder, digest), 'luna_lambda_tools', 'requirements.txt'))) ?? '',
     requirements: await textOf(join(codeFolder(folder, digest), 'requirements.txt')),
   }
 }
 
-/** Beside the code lies what kiln needs to know of it; the lambda sees its own files only. */
-export const codeFolder = (folder: string, digest: string): string => join(folder, digest, 'code')
+/** As in an image, without its Dockerfile. */
+export const codeFolder = (folder: string, digest: string): string => join(folder, digest, 'lambda')
 
 async function unpack(archive: Buffer, digest: string, home: string, signal: AbortSignal): Promise<void> {
+  const found = createHash('sha256').update(archive).digest('hex')
+  if (found !== digest) throw new BadContext(`its digest is ${found}, and not ${digest}`)
   await mkdir(dirname(home), { recursive: true })
   const draft = await unseen(dirname(home), 'unpacking')
   try {
-    await mkdir(join(draft, 'code'), { recursive: true })
-    const unpacked = createHash('sha256')
-    await writeEntries(archive, unpacked, draft, signal)
-    const found = unpacked.digest('hex')
-    if (found !== digest) throw new BadContext(`its digest is ${found}, and not ${digest}`)
+    await mkdir(join(draft, 'lambda'), { recursive: true })
+    await writeEntries(archive, draft, signal)
     await reveal(draft, home)
   } finally {
     await rm(draft, { recursive: true, force: true })
   }
 }
 
-async function writeEntries(archive: Buffer, hash: Hash, draft: string, signal: AbortSignal): Promise<void> {
+async function writeEntries(archive: Buffer, draft: string, signal: AbortSignal): Promise<void> {
   const tar = extract()
   const plain = new PassThrough()
-  const unpacking = pipeline(Readable.from([archive]), createGunzip(), hashing(hash), plain, { signal })
+  const unpacking = pipeline(Readable.from([archive]), createGunzip(), plain, { signal })
   const feeding = pipeline(plain, tar, { signal })
   try {
     for await (const entry of tar) await writeEntry(entry, draft)
@@ -64,13 +63,6 @@ async function writeEntries(archive: Buffer, hash: Hash, draft: string, signal: 
     throw isDamage(error) ? new BadContext(`it cannot be unpacked (${(error as Error).message})`, { cause: error }) : error
   }
 }
-
-const hashing = (hash: Hash): Transform => new Transform({
-  transform(chunk: Buffer, _encoding, done) {
-    hash.update(chunk)
-    done(null, chunk)
-  },
-})
 
 async function writeEntry(entry: Entry, draft: string): Promise<void> {
   const { name, type, mode } = entry.header
@@ -86,7 +78,7 @@ async function writeEntry(entry: Entry, draft: string): Promise<void> {
   await writeFile(path, entry as AsyncIterable<Uint8Array>, { flag: 'wx', mode: mode & 0o111 ? 0o755 : 0o644 })
 }
 
-const isWanted = (name: string): boolean => name === 'runtime-requirements.txt' || /^(\.\/)*code(\/|$)/.test(name) || climbs(name)
+const isWanted = (name: string): boolean => /^(\.\/)*lambda(\/|$)/.test(name) || climbs(name)
 
 const climbs = (name: string): boolean => name.startsWith('/') || name.includes('\\') || name.includes('\0') || name.split('/').includes('..')
 

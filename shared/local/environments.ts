@@ -1,17 +1,15 @@
 // Environments: virtual environments, each under the digest of everything that determines it, made once and shared.
-import { createHash } from 'node:crypto'
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { environmentKey, environmentSays } from '../environment.ts'
 import { Unavailable } from '../trouble.ts'
 import { namesIn, reveal, sweep, unseen, vanish } from './folders.ts'
 import { dropIfDead, lock } from './lock.ts'
 import type { End, Processes } from './processes.ts'
-import { refersToFiles, requirementLines } from './requirements.ts'
+import { requirementLines } from '../requirements.ts'
 import { sharing, type Watch } from '../sharing.ts'
 import { failureOf, failureOfSystem, type Failed } from './uv.ts'
 
-/** Counts up whenever an environment is made in another way than before. */
-const recipe = '1'
 const endGraceMs = 2_000
 const linesKept = 40
 
@@ -27,9 +25,12 @@ export interface Inputs {
 export interface Environments {
   /** Equal keys, equal environments. Throws Unavailable when Python cannot be asked for its version. */
   key(inputs: Inputs): Promise<string>
+  has(key: string): Promise<boolean>
   /** Makes it, or finds it, or waits for whoever makes it already. null: it is there. Throws the signal's reason. */
   make(key: string, inputs: Inputs, watch: Watch): Promise<Failed | null>
-  /** Removes it, unless it holds nothing but the runtime: that one stays, for kiln uses it too and the next lambda will. */
+  /** It holds nothing but the runtime, as far as this process knows: that one stays, for kiln uses it too and the next lambda will. */
+  stands(key: string): boolean
+  /** Removes it, unless it stands. */
   remove(key: string): Promise<void>
   /** Removes what dead kilns left half done. */
   sweep(): Promise<void>
@@ -54,7 +55,7 @@ interface Python {
 
 export function environments({ python, uv, uvEnvironment, processes, ...options }: EnvironmentsOptions): Environments {
   const folder = resolve(options.folder)
-  const work = sharing<Failed | null>((key) => `Environment ${short(key)}: waits for another build of the same environment`)
+  const work = sharing<Failed | null>((key) => environmentSays.waits(key, 'of this process'))
   const path = (key: string): string => join(folder, key)
   const standing = new Set<string>()
   let asked: Promise<Python> | undefined
@@ -100,12 +101,12 @@ export function environments({ python, uv, uvEnvironment, processes, ...options 
   async function makeAlone(key: string, inputs: Inputs, watch: Watch): Promise<Failed | null> {
     await mkdir(folder, { recursive: true })
     const release = await lock(join(folder, `.lock-${key}`), watch.signal, ({ pid }) =>
-      watch.line(`Environment ${short(key)}: waits for another build of the same environment (process ${pid})`))
+      watch.line(environmentSays.waits(key, `process ${pid}`)))
     try {
       if (await isFolder(path(key))) return reused(key, watch)
-      watch.line(`Environment ${short(key)}: making, with ${countOf(inputs)}`)
+      watch.line(environmentSays.making(key, `with ${countOf(inputs)}`))
       const failed = await install(key, inputs, watch)
-      if (!failed) watch.line(`Environment ${short(key)}: made`)
+      if (!failed) watch.line(environmentSays.made(key))
       return failed
     } finally {
       await release()
@@ -115,17 +116,15 @@ export function environments({ python, uv, uvEnvironment, processes, ...options 
   return {
     async key(inputs) {
       const { version } = await interpreter()
-      const lines = requirementLines(inputs.requirements ?? '')
-      return digestOf([
-        recipe, version, inputs.runtimeRequirements, lines.join('\n'), ...indexOf(uvEnvironment),
-        refersToFiles(lines) ? inputs.codeDigest : '',
-      ])
+      return environmentKey({ on: [version, ...indexOf(uvEnvironment)], commands: [], ...inputs, code: inputs.codeDigest })
     },
+    has: (key) => isFolder(path(key)),
     async make(key, inputs, watch) {
       if (requirementLines(inputs.requirements ?? '').length === 0) standing.add(key)
       if (await isFolder(path(key))) return reused(key, watch)
       return work.join(key, watch, (shared) => makeAlone(key, inputs, shared).catch((error: unknown) => systemTrouble(error, shared.signal)))
     },
+    stands: (key) => standing.has(key),
     async remove(key) {
       if (!standing.has(key)) await vanish(path(key))
     },
@@ -137,12 +136,10 @@ export function environments({ python, uv, uvEnvironment, processes, ...options 
   }
 }
 
-const short = (key: string): string => `${key.slice(0, 12)}…`
-
 const isFolder = (path: string): Promise<boolean> => stat(path).then((is) => is.isDirectory(), () => false)
 
 function reused(key: string, { line }: Watch): null {
-  line(`Environment ${short(key)}: reused`)
+  line(environmentSays.reused(key))
   return null
 }
 
@@ -187,11 +184,4 @@ function indexOf({ env, args }: EnvironmentsOptions['uvEnvironment']): string[] 
   const indifferent = /^UV_(CACHE_DIR|NO_CACHE|HTTP_\w+|REQUEST_TIMEOUT|CONCURRENT_\w+|NO_PROGRESS|LINK_MODE|LOCK_TIMEOUT)$/
   const settings = Object.keys(env).filter((name) => name.startsWith('UV_') && !indifferent.test(name)).sort()
   return [...settings.map((name) => `${name}=${env[name]}`), ...args]
-}
-
-/** Each part with its length, so that no two lists of parts read the same. */
-function digestOf(parts: string[]): string {
-  const hash = createHash('sha256')
-  for (const part of parts) hash.update(`${Buffer.byteLength(part)}:`).update(part)
-  return hash.digest('hex')
 }

@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Image } from '../builds.ts'
 import { codeFolder } from './code.ts'
-import { namesIn, writeWhole } from './folders.ts'
+import { namesIn, vanish, writeWhole } from './folders.ts'
 
 /** Where everything lies below the builds' folder. */
 export const codesIn = (folder: string): string => join(folder, 'code')
@@ -34,8 +34,14 @@ export async function localImage(folder: string, digest: string): Promise<LocalI
 }
 
 export async function writeImage(folder: string, note: Note): Promise<Image> {
-  await writeWhole(join(imagesIn(folder), `${note.context}.json`), JSON.stringify(note))
+  await writeWhole(noteIn(folder, note.context), JSON.stringify(note))
   return imageOf(note)
+}
+
+/** The note goes last: whatever interrupts this, doing it again finishes it. What is not there is fine. A build that begins meanwhile makes `isInUse` true, and keeps what it makes. */
+export async function removeImage(folder: string, context: string, isInUse: () => boolean): Promise<void> {
+  if (!isInUse()) await vanish(join(codesIn(folder), context))
+  if (!isInUse()) await vanish(noteIn(folder, context))
 }
 
 /** Every image that is noted, whether or not its folders are there. */
@@ -47,10 +53,12 @@ export async function notesIn(folder: string): Promise<Note[]> {
 
 export const isDigest = (text: string): boolean => /^[0-9a-f]{64}$/.test(text)
 
+const noteIn = (folder: string, context: string): string => join(imagesIn(folder), `${context}.json`)
+
 /** null: nothing, or nothing that can be read. */
 async function noteOf(folder: string, context: string): Promise<Note | null> {
   if (!isDigest(context)) return null
-  const text = await readFile(join(imagesIn(folder), `${context}.json`), 'utf8').catch(() => null)
+  const text = await readFile(noteIn(folder, context), 'utf8').catch(() => null)
   try {
     const note = text === null ? null : (JSON.parse(text) as Note)
     return note !== null && isDigest(note.environment) ? note : null

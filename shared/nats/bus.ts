@@ -58,14 +58,14 @@ function connected({ nc }: Nats): boolean {
 }
 
 async function ensureConsumer({ jsm }: Nats, stream: string, name: string, subject: string, limit: number): Promise<void> {
-  const wanted = { ack_wait: nanos(ackWaitMs), max_ack_pending: limit }
+  const wanted = { ack_wait: nanos(ackWaitMs), max_ack_pending: limit, filter_subject: subject }
   const known = await jsm.consumers.info(stream, name).catch(() => null)
   if (known) {
     await jsm.consumers.update(stream, name, wanted)
     return
   }
   await jsm.consumers.add(stream, {
-    ...wanted, durable_name: name, filter_subject: subject, ack_policy: AckPolicy.Explicit, deliver_policy: DeliverPolicy.All,
+    ...wanted, durable_name: name, ack_policy: AckPolicy.Explicit, deliver_policy: DeliverPolicy.All,
     replay_policy: ReplayPolicy.Instant, max_deliver: -1,
   }).catch((error: unknown) => {
     // Two replicas that start at once both want to make it.

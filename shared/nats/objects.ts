@@ -1,8 +1,9 @@
 // Objects, on JetStream Object Store.
 import { StorageType, type ObjectInfo, type ObjectStore } from 'nats'
+import type { Content, Objects } from '../objects.ts'
 import { Refusal } from '../trouble.ts'
-import type { Objects } from '../objects.ts'
 import type { Nats } from './connect.ts'
+import { contentFrom, isWhole, putContent, wholeContent } from './content.ts'
 import { follow } from './follow.ts'
 import { withTrouble } from './unavailable.ts'
 
@@ -14,35 +15,29 @@ export async function natsObjects(nats: Nats, bucket: string, options: { replica
   const names = await liveNames(nats, bucket)
   return withTrouble<Objects>({
     knows: (name) => names.has(name),
-    async put(name, bytes) {
-      await nats.whileConnected(store.putBlob({ name }, bytes))
+    put: (name, content) => putContent(nats, store, bucket, name, content instanceof Uint8Array ? contentOf(content) : content),
+    async get(name) {
+      const info = await present(nats, store, name)
+      return info && wholeContent(nats, info)
     },
-    get: (name) => whole(nats, store, name),
-    async has(name) {
-      const info = await nats.whileConnected(store.info(name))
-      return info !== null && !info.deleted && (await isWhole(nats, bucket, info))
+    async part(name, from) {
+      const info = await present(nats, store, name)
+      return info && contentFrom(nats, info, from)
     },
+    has: async (name) => (await present(nats, store, name)) !== null,
     async remove(name) {
       const info = await store.info(name)
       if (info !== null && !info.deleted) await store.delete(name)
     },
     async list(prefix) {
       const all = await store.list()
-      return all.filter((one) => !one.deleted && one.name.startsWith(prefix)).map((one) => ({ name: one.name, bytes: one.size }))
+      return all.filter((one) => !one.deleted && one.name.startsWith(prefix)).map((one) => ({ name: one.name, bytes: one.size, modifiedMs: Date.parse(one.mtime) }))
     },
     read: natsReader(nats),
   })
 }
 
-const readingMs = 5_000
-const slowestBytesPerMs = 4_096
-
-/** A put that failed half-way can leave a name whose content is gone: such an object is not there. */
-async function isWhole({ jsm }: Nats, bucket: string, { nuid, chunks }: ObjectInfo): Promise<boolean> {
-  const subject = `$O.${bucket}.C.${nuid}`
-  const { state } = await jsm.streams.info(`OBJ_${bucket}`, { subjects_filter: subject })
-  return (state.subjects?.[subject] ?? 0) === chunks
-}
+const contentOf = (bytes: Uint8Array): Content => ({ bytes: bytes.byteLength, async *open() { yield bytes } })
 
 /** The names of all objects, as the bucket's own stream tells them. */
 async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string>> {
@@ -55,19 +50,17 @@ async function liveNames(nats: Nats, bucket: string): Promise<ReadonlySet<string
   return names
 }
 
-/** Reading goes on for ever when the server restarts at a bad moment: it gets the time that its size needs, and is tried again by whoever asked. */
-async function whole(nats: Nats, store: ObjectStore, name: string): Promise<Buffer | null> {
+/** null: there is no such object, or only its name. */
+async function present(nats: Nats, store: ObjectStore, name: string): Promise<ObjectInfo | null> {
   const info = await nats.whileConnected(store.info(name))
-  if (info === null || info.deleted || !(await isWhole(nats, info.bucket, info))) return null
-  const blob = await nats.whileConnected(store.getBlob(name), readingMs + info.size / slowestBytesPerMs)
-  return blob === null ? null : Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength)
+  return info !== null && !info.deleted && (await isWhole(nats, info)) ? info : null
 }
 
 /** What reads addresses of JetStream, wherever kiln keeps its own objects. */
 export const natsReader = (nats: Nats): Objects['read'] => withTrouble<Pick<Objects, 'read'>>({ read: (address, limit) => readAddress(nats, address, limit) }).read
 
-/** `nats://<bucket>/<name>`: an object in any bucket of the same JetStream. */
-async function readAddress(nats: Nats, address: string, limit: number): Promise<Buffer | null> {
+/** `nats://<bucket>/<name>`: an object in any bucket of the same JetStream, or what it is a link to. */
+async function readAddress(nats: Nats, address: string, limit: number, isLinked = false): Promise<Buffer | null> {
   const [, bucket, name] = /^nats:\/\/([A-Za-z0-9_-]+)\/(.+)$/.exec(address) ?? []
   if (!bucket || !name) return null
   // Opening a bucket would make it: ask for its stream first.
@@ -76,6 +69,8 @@ async function readAddress(nats: Nats, address: string, limit: number): Promise<
   const store = await nats.js.views.os(bucket)
   const info = await store.info(name)
   if (info === null || info.deleted) return null
+  const link = info.options?.link
+  if (link) return isLinked || !link.name ? null : readAddress(nats, `nats://${link.bucket}/${link.name}`, limit, true)
   if (info.size > limit) throw new Refusal(413, 42005, `${address} has ${info.size} bytes; at most ${limit} are taken.`)
-  return whole(nats, store, name)
+  return (await isWhole(nats, info)) ? wholeContent(nats, info) : null
 }

@@ -1,10 +1,11 @@
 // Objects, in a bucket of S3.
-import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
-import type { Objects } from '../objects.ts'
+import type { HeadObjectCommandOutput, ListObjectsV2CommandOutput } from '@aws-sdk/client-s3'
+import type { Listed, Objects } from '../objects.ts'
 import { Unavailable } from '../trouble.ts'
 import { isMissing, s3Store, said, unavailable, usualLimits, type Limits, type S3Options, type Store } from './client.ts'
-import { bytesOf, readAddress } from './read.ts'
+import { bytesOf, partOf, readAddress } from './read.ts'
 import { recentNames } from './recent.ts'
+import { send } from './send.ts'
 
 export { s3Reader } from './read.ts'
 
@@ -13,12 +14,21 @@ export async function s3Objects({ bucket, ...options }: S3Options & { bucket: st
   const store = await s3Store(options, limits)
   const { s3, timeout } = store
   const recent = recentNames()
-  const asked = async <T>(what: string, work: Promise<T>): Promise<T> => work.catch((error: unknown) => { throw unavailable(store, `${what} in bucket ${bucket}`, error) })
+  const failing = (what: string) => (error: unknown): Unavailable => unavailable(store, `${what} in bucket ${bucket}`, error)
+  const asked = async <T>(what: string, work: Promise<T>): Promise<T> => work.catch((error: unknown) => { throw failing(what)(error) })
+  const headOf = async (name: string): Promise<HeadObjectCommandOutput | null> => {
+    const head = await asked(`looking for ${name}`, s3.headObject({ Bucket: bucket, Key: name }).catch(nullIfNoKey))
+    if (head === null) recent.missed(name)
+    else recent.saw(name)
+    return head
+  }
   await makeSureOf(store, bucket)
   return {
     knows: (name) => recent.knows(name),
-    async put(name, bytes) {
-      await asked(`putting ${name}`, s3.putObject({ Bucket: bucket, Key: name, Body: bytes, ContentLength: bytes.byteLength }, timeout(bytes.byteLength)))
+    async put(name, content) {
+      const place = { Bucket: bucket, Key: name }
+      if (content instanceof Uint8Array) await asked(`putting ${name}`, s3.putObject({ ...place, Body: content, ContentLength: content.byteLength }, timeout(content.byteLength)))
+      else await send(store, place, content, failing(`putting ${name}`))
       recent.saw(name)
     },
     async get(name) {
@@ -27,23 +37,22 @@ export async function s3Objects({ bucket, ...options }: S3Options & { bucket: st
       else recent.saw(name)
       return bytes
     },
-    async has(name) {
-      const head = await asked(`looking for ${name}`, s3.headObject({ Bucket: bucket, Key: name }).catch(nullIfNoKey))
-      if (head === null) recent.missed(name)
-      else recent.saw(name)
-      return head !== null
+    async part(name, from) {
+      const head = await headOf(name)
+      return head && partOf(store, { Bucket: bucket, Key: name }, head, from, failing(`getting ${name}`))
     },
+    has: async (name) => (await headOf(name)) !== null,
     async remove(name) {
       // Also when it is tried in vain: who knows what became of it.
       recent.missed(name)
       await asked(`removing ${name}`, s3.deleteObject({ Bucket: bucket, Key: name }).catch(nullIfNoKey))
     },
     async list(prefix) {
-      const found: Array<{ name: string; bytes: number }> = []
+      const found: Listed[] = []
       let next: string | undefined
       do {
         const page: ListObjectsV2CommandOutput = await asked('listing', s3.listObjectsV2({ Bucket: bucket, Prefix: prefix, ContinuationToken: next }))
-        for (const { Key, Size } of page.Contents ?? []) if (Key !== undefined) found.push({ name: Key, bytes: Size ?? 0 })
+        for (const { Key, Size, LastModified } of page.Contents ?? []) if (Key !== undefined) found.push({ name: Key, bytes: Size ?? 0, modifiedMs: LastModified?.getTime() ?? 0 })
         next = page.IsTruncated ? page.NextContinuationToken : undefined
       } while (next !== undefined)
       for (const { name } of found) recent.saw(name)

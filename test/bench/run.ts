@@ -1,5 +1,6 @@
 // Runs the benchmarks one after the other and prints one table.
 import { benchFacts, benchThroughput } from './facts.ts'
+import { benchImages } from './images.ts'
 import { benchKubernetes } from './kubernetes.ts'
 import { benchProxy } from './proxy.ts'
 import { benchPython, benchUpdate } from './python.ts'
@@ -7,7 +8,7 @@ import { benchStatus } from './status.ts'
 import type { Line } from './line.ts'
 
 const parts: Record<string, () => Promise<Line[]>> = {
-  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes,
+  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes, images: benchImages,
 }
 const words = process.argv.slice(2)
 const lines: Line[] = []

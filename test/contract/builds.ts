@@ -1,93 +1,53 @@
 // What every Builds adapter promises, written against the port alone: it runs unchanged on each platform.
 import { createHash, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer, type Socket } from 'node:net'
 import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Build, BuildEnd, Builds, Kept } from '../../shared/builds.ts'
+import type { Build, BuildEnd, Builds, Image, ImageBuilder, Kept, Packaged } from '../../shared/builds.ts'
+import { contextName } from '../../shared/objects.ts'
+import { caller, type Caller } from './package-that-calls.ts'
+
+export { caller, type Caller }
 
 export interface BuildsUnderTest {
   builds: Builds
-  /** Stores a context with these files, named as in its archive: `code/lambda_main.py`. */
-  context(files: Record<string, string>): Promise<{ name: string; digest: string }>
+  /** Stores a context of these files, and what its environment is made of where the platform needs that. */
+  context(files: Record<string, string>, commands?: string[]): Promise<Packaged>
   /** Where a build reaches this process. */
   host: string
   close(): Promise<void>
 }
 
-/** The archive of a context as kiln packs it, and its digest. */
-export async function contextArchive(files: Record<string, string>): Promise<{ archive: Buffer; digest: string }> {
+/** An archive that no packager made, and what a build would be told of it. */
+export async function contextArchive(files: Record<string, string>): Promise<{ archive: Buffer; digest: string; packaged: Packaged }> {
   const tar = pack()
   for (const [name, text] of Object.entries(files)) tar.entry({ name, mtime: new Date(0) }, text)
   tar.finalize()
   const chunks: Buffer[] = []
   for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk)
-  const plain = Buffer.concat(chunks)
-  return { archive: gzipSync(plain), digest: createHash('sha256').update(plain).digest('hex') }
+  const archive = gzipSync(Buffer.concat(chunks))
+  const digest = createHash('sha256').update(archive).digest('hex')
+  return { archive, digest, packaged: unpacked(digest) }
 }
 
-/** Packages that call this process while they are installed, and go on when it says so: no index, no sleeping. */
-export interface Caller {
-  /** Files of a package that is installed by the requirement `./caller`. */
-  files: Record<string, string>
-  /** The next call of an installation. Rejects when this build ends without one. */
-  called(build: Promise<BuildEnd>): Promise<Socket>
-  calls(): number
-  close(): Promise<void>
+/** The build of a context that nothing more is known of. */
+export function unpacked(digest: string): Packaged {
+  const code = { offset: 0, bytes: 1, digest: `sha256:${digest}`, unpacked: `sha256:${digest}` }
+  return { context: { name: contextName(digest), digest, bytes: 1, code }, foundation: { base: null, environment: null } }
 }
 
-export async function caller(host: string): Promise<Caller> {
-  const calls: Socket[] = []
-  let taken = 0
-  const server = createServer((socket) => {
-    socket.on('error', () => undefined).resume()
-    calls.push(socket)
-    server.emit('called')
-  })
-  await once(server.listen(0, host), 'listening')
-  const { port } = server.address() as { port: number }
-  return {
-    files: packageThatCalls(host, port),
-    calls: () => calls.length,
-    async called(build) {
-      const ended = build.then((end) => { throw new Error(`the build ended without a call: ${JSON.stringify(end)}`) })
-      while (calls.length <= taken) await Promise.race([once(server, 'called'), ended])
-      ended.catch(() => undefined)
-      return calls[taken++]!
-    },
-    async close() {
-      for (const socket of calls) socket.destroy()
-      await new Promise((resolve) => server.close(resolve))
-    },
-  }
-}
-
-/** It waits for one byte, then makes itself; a closed connection fails it. */
-const packageThatCalls = (host: string, port: number): Record<string, string> => ({
-  'code/requirements.txt': `# ${randomUUID()}\n./caller\n`,
-  'code/caller/pyproject.toml': '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "caller"\nversion = "1.0"\n',
-  'code/caller/backend.py': `import os, socket, zipfile
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    with socket.create_connection(("${host}", ${port})) as call:
-        if not call.recv(1): raise SystemExit("hung up")
-    name = "caller-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
-        wheel.writestr("caller.py", "answer = 42\\n")
-        wheel.writestr("caller-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: caller\\nVersion: 1.0\\n")
-        wheel.writestr("caller-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr("caller-1.0.dist-info/RECORD", "caller.py,,\\ncaller-1.0.dist-info/METADATA,,\\ncaller-1.0.dist-info/WHEEL,,\\ncaller-1.0.dist-info/RECORD,,\\n")
-    return name
-`,
-})
-
-const base = { Dockerfile: 'FROM scratch\n', 'runtime-requirements.txt': '', 'code/lambda_main.py': 'async def main(request): return {}\n' }
+const base = { 'lambda_main.py': 'async def main(request): return {}\n' }
 
 /** A context that differs from every other. */
-export const plainFiles = (): Record<string, string> => ({ ...base, 'code/note.txt': randomUUID() })
+export const plainFiles = (): Record<string, string> => ({ ...base, 'note.txt': randomUUID() })
 
-export const buildOf = (context: Build['context'], timeoutMs = 120_000): Build => ({ id: randomUUID(), account: 'default', version: 1, context, timeoutMs, namespace: 'default', selector: {} })
+export const buildWith = (packaged: Packaged, timeoutMs = 120_000, builder: ImageBuilder = 'auto'): Build =>
+  ({ ...packaged, id: randomUUID(), account: 'default', version: 1, builder, timeoutMs, namespace: 'default', selector: {} })
+export const buildOf = (packaged: Packaged, timeoutMs?: number): Build => buildWith(packaged, timeoutMs)
+
+export const imageOf = async (builds: Builds, build: Build): Promise<Image | null> => (await builds.find(build)).image
 
 export const quiet = { line: (): void => undefined, waits: (): void => undefined, kept: async (): Promise<void> => undefined, signal: new AbortController().signal }
 
@@ -106,7 +66,8 @@ export function failureOf(end: BuildEnd): Extract<BuildEnd, { built: false }> {
   return end
 }
 
-export function buildsContract(name: string, make: () => Promise<BuildsUnderTest>): void {
+export function buildsContract(name: string, make: () => Promise<BuildsUnderTest>, builder: ImageBuilder = 'auto'): void {
+  const buildOf = (packaged: Packaged, timeoutMs?: number): Build => buildWith(packaged, timeoutMs, builder)
   const test = suite<{ on: BuildsUnderTest; caller: Caller }>(name)
   test.before.each(async (context) => {
     context.on = await make()
@@ -119,11 +80,11 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
 
   test('an image is not found before it is built, and found afterwards', async ({ on }) => {
     const build = buildOf(await on.context(plainFiles()))
-    assert.is(await on.builds.find(build), null)
+    assert.is(await imageOf(on.builds, build), null)
     const end = await on.builds.run(build, quiet)
     assert.ok(end.built, JSON.stringify(end))
     assert.match(end.image.digest, /^sha256:[0-9a-f]{64}$/)
-    assert.equal(await on.builds.find(build), end.image)
+    assert.equal(await imageOf(on.builds, build), end.image)
   })
 
   test('equal contexts give equal images', async ({ on }) => {
@@ -151,13 +112,13 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
   })
 
   test('requirements that cannot be installed are the user\'s to correct, and not tried again', async ({ on }) => {
-    const context = await on.context({ ...plainFiles(), 'code/requirements.txt': './is-not-there-1.0-py3-none-any.whl\n' })
+    const context = await on.context({ ...plainFiles(), 'requirements.txt': './is-not-there-1.0-py3-none-any.whl\n' })
     const { again, failure } = failureOf(await on.builds.run(buildOf(context), quiet))
     assert.is(again, false)
     assert.equal([failure.cause, failure.reason], ['dependency', 'RequirementsNotInstallable'])
     assert.match(failure.message, /requirements\.txt.*PUT/)
     assert.ok(failure.log?.some((line) => line.includes('is-not-there')))
-    assert.is(await on.builds.find(buildOf(context)), null)
+    assert.is(await imageOf(on.builds, buildOf(context)), null)
     assert.equal(failureOf(await on.builds.run(buildOf(context), quiet)).failure.reason, failure.reason, 'and fails again')
   })
 
@@ -177,7 +138,7 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
     cancel.abort()
     assert.is(failureOf(await end).failure.cause, 'cancelled')
     await hungUp
-    assert.is(await on.builds.find(buildOf(context)), null)
+    assert.is(await imageOf(on.builds, buildOf(context)), null)
   })
 
   test('cancelling one of two equal builds leaves the other', async ({ on, caller }) => {
@@ -203,7 +164,7 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
 
   test('a context that has vanished is a failure', async ({ on }) => {
     const digest = createHash('sha256').update(randomUUID()).digest('hex')
-    const { failure } = failureOf(await on.builds.run(buildOf({ name: `contexts/${digest}.tar.gz`, digest }), quiet))
+    const { failure } = failureOf(await on.builds.run(buildOf(unpacked(digest)), quiet))
     assert.match(failure.message, /PUT/)
   })
 
@@ -212,8 +173,8 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
     for (const build of [stays, removed]) assert.ok((await on.builds.run(build, quiet)).built)
     assert.equal(await removing(on.builds, removed), [])
     assert.equal(await removing(on.builds, removed), [])
-    assert.ok(await on.builds.find(stays))
-    assert.is(await on.builds.find(removed), null)
+    assert.ok(await imageOf(on.builds, stays))
+    assert.is(await imageOf(on.builds, removed), null)
     assert.ok((await on.builds.run(removed, quiet)).built)
   })
 
@@ -224,17 +185,17 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
     await removing(on.builds, build)
     call.write('.')
     assert.ok((await end).built)
-    assert.ok(await on.builds.find(build))
+    assert.ok(await imageOf(on.builds, build))
   })
 
   test('removing a lambda\'s images while one more is built removes the others', async ({ on, caller }) => {
     const old = buildOf(await on.context(plainFiles()))
     assert.ok((await on.builds.run(old, quiet)).built)
-    const build = { ...old, version: 2, context: await on.context({ ...plainFiles(), ...caller.files }) }
+    const build = { ...old, version: 2, ...await on.context({ ...plainFiles(), ...caller.files }) }
     const end = on.builds.run(build, quiet)
     const call = await caller.called(end)
     await on.builds.remove({ id: old.id, namespaces: [old.namespace] }, new Set([old.context.digest, build.context.digest]), new Set())
-    assert.is(await on.builds.find(old), null)
+    assert.is(await imageOf(on.builds, old), null)
     call.write('.')
     assert.ok((await end).built)
   })

@@ -1,17 +1,18 @@
 // The cluster that tests of Kubernetes run on: a real one when KUBECONFIG names it, with LAMBDA_REGISTRY and S3_ENDPOINT; otherwise the stand-in, with a real
 // registry and a real S3. This is the only place that knows which: whoever uses it sees a cluster.
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Bases } from '../../shared/bases.ts'
 import type { KubernetesConfig, S3Config } from '../../shared/config.ts'
 import { cluster as clusterOf, type Cluster } from '../../shared/kubernetes/client.ts'
 import type { Objects } from '../../shared/objects.ts'
-import { images, type Images } from '../../shared/oci/images.ts'
-import { credentialsFrom, registries } from '../../shared/oci/registry.ts'
+import { oci, type Oci } from '../../shared/oci/adapters.ts'
 import { s3Objects } from '../../shared/s3/objects.ts'
+import { pushBase, type PushedImage } from './base-image.ts'
 import { standCluster } from './kubernetes/cluster.ts'
 import { registryServer } from './registry.ts'
 import { s3Server } from './s3.ts'
@@ -22,13 +23,14 @@ export interface ClusterUnderTest {
   s3: S3Config
   bucket: string
   objects: Objects
-  registry: Images
+  registry: Oci['images']
+  bases: Bases
   client(): Cluster
   /** Where a pod reaches this process. */
   host: string
   /** What images are made from: it has Python and pip. */
   baseImage: string
-  /** It has the runtime's packages, too. */
+  /** What lambdas are made from that name none: it has the runtime's packages, too, and says so. */
   lambdaBaseImage: string
   close(): Promise<void>
 }
@@ -54,14 +56,25 @@ async function standIn(): Promise<Place> {
   const [registry, stand] = await Promise.all([registryServer(), standCluster({ timeScale: 0.2 })])
   const kubeconfig = join(folder, 'kubeconfig')
   await writeFile(kubeconfig, stand.kubeconfig)
-  return {
-    kubeconfig, registry: registry.address, host: '127.0.0.1', baseImage: `${registry.address}/base:latest`, lambdaBaseImage: `${registry.address}/lpa-lambda-base:latest`,
-    async close() {
-      await stand.close()
-      await registry.close()
-      await rm(folder, { recursive: true, force: true })
-    },
+  const close = async (): Promise<void> => {
+    await stand.close()
+    await registry.close()
+    await rm(folder, { recursive: true, force: true })
   }
+  try {
+    const [base, lambdaBase] = await Promise.all([pushBase(registry.address, { repository: 'base' }), pushLambdaBase(registry.address)])
+    return { kubeconfig, registry: registry.address, host: '127.0.0.1', baseImage: base.reference, lambdaBaseImage: lambdaBase.reference, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+const runtimeRequirements = new URL('../../services/packager/runtime/requirements.txt', import.meta.url)
+
+/** kiln's own base image, under the name that kiln looks for it: programs and packages are those of this machine. */
+export async function pushLambdaBase(registry: string): Promise<PushedImage> {
+  return pushBase(registry, { labels: { 'kiln.runtime': createHash('sha256').update(await readFile(runtimeRequirements)).digest('hex') } })
 }
 
 /** The address of this machine that another one, which it can reach, would answer to. */
@@ -88,13 +101,14 @@ export async function clusterUnderTest(): Promise<ClusterUnderTest> {
     apiVersion: 'v1', kind: 'Secret', metadata: { name: secretName, namespace: 'default' }, stringData: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
   })
   const config = (): KubernetesConfig => ({
-    kubeconfig: place.kubeconfig, namespaces: ['default'], installation: `test-${randomUUID().slice(0, 8)}`, registry: place.registry, insecureRegistries: [place.registry.split('/')[0]!],
-    registryAuthFile: null, registrySecret: null, s3Secret: secretName, kanikoImage: process.env['KANIKO_IMAGE'] ?? `${place.registry}/kaniko-executor:latest`, cacheRepository: null,
+    kubeconfig: place.kubeconfig, namespaces: ['default'], installation: `test-${randomUUID().slice(0, 8)}`, registry: place.registry, imagePlatform: 'linux/amd64',
+    insecureRegistries: [place.registry.split('/')[0]!], registryAuthFile: null, registrySecret: null, s3Secret: secretName, kanikoImage: process.env['KANIKO_IMAGE'] ?? `${place.registry}/kaniko-executor:latest`, cacheRepository: null,
     buildLimits: {}, scheduleTimeoutMs: 60_000,
   })
+  const objects = await s3Objects({ bucket, ...s3 })
+  const { images: registry, bases } = oci({ insecureRegistries: config().insecureRegistries, auth: null, platform: 'linux/amd64', objects })
   return {
-    config, s3, bucket, host: place.host, baseImage: place.baseImage, lambdaBaseImage: place.lambdaBaseImage, objects: await s3Objects({ bucket, ...s3 }),
-    registry: images(registries({ insecure: new Set([place.registry.split('/')[0]!]), credentials: credentialsFrom(null) })),
+    config, s3, bucket, registry, bases, objects, host: place.host, baseImage: place.baseImage, lambdaBaseImage: place.lambdaBaseImage,
     client: () => clusterOf({ kubeconfig: place.kubeconfig }),
     async close() {
       await admin.close()

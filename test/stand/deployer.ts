@@ -7,7 +7,7 @@ import { startObserver, type Observing } from '../../services/deployer/observe.t
 import { startProjection } from '../../services/status-api/index.ts'
 import { fact } from './await.ts'
 import { folded } from './caller.ts'
-import { digestFor, recordFor, state, write } from './lives.ts'
+import { digestFor, packaged, recordFor, state, write } from './lives.ts'
 import { testNats } from './nats.ts'
 import { imageOf } from './platform.ts'
 import { standPorts, type StandPorts } from './ports.ts'
@@ -27,7 +27,7 @@ export interface DeployerStand {
   close(): Promise<void>
 }
 
-export const imageFor = (word: string) => imageOf({ context: { name: word, digest: digestFor(word) } })
+export const imageFor = (word: string) => imageOf(packaged(word))
 
 export async function deployerStand(): Promise<DeployerStand> {
   const nats = await testNats()

@@ -19,7 +19,8 @@ export interface KilnOnCluster {
   close(): Promise<void>
 }
 
-export async function kilnOnCluster(more: Record<string, string> = {}): Promise<KilnOnCluster> {
+/** `without`: services that are not started. */
+export async function kilnOnCluster(more: Record<string, string> = {}, without: ServiceName[] = []): Promise<KilnOnCluster> {
   const [under, nats, folder] = await Promise.all([clusterUnderTest(), testNats(), mkdtemp(join(tmpdir(), 'kiln-test-services-'))])
   const config = under.config()
   const env: Record<string, string> = {
@@ -44,7 +45,7 @@ export async function kilnOnCluster(more: Record<string, string> = {}): Promise<
   }
   try {
     const [ingest, status] = [await started('ingest'), await started('status-api')]
-    await Promise.all([started('packager'), started('builder-watcher'), started('deployer')])
+    await Promise.all((['packager', 'builder-watcher', 'deployer'] as const).filter((name) => !without.includes(name)).map(started))
     services.gateway = made('gateway', { INGEST_URL: ingest, STATUS_API_URL: status })
     return { address: await started('gateway'), statusAddress: status, under, config, nats, services, close }
   } catch (error) {

@@ -39,5 +39,6 @@ export async function state<N extends FactName>({ bus }: Pick<Ports, 'bus'>, { i
 /** What the packager would say of it; the same word is the same context. */
 export function packaged(word: string): Facts['context.packaged'] {
   const digest = digestFor(word)
-  return { context: { name: contextName(digest), digest, bytes: 1 }, files: 1 }
+  const code = { offset: 0, bytes: 1, digest: `sha256:${digest}`, unpacked: `sha256:${digest}` }
+  return { context: { name: contextName(digest), digest, bytes: 1, code }, foundation: { base: null, environment: null }, files: 1 }
 }

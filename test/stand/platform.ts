@@ -1,7 +1,28 @@
 // A platform that stands in for a real one where only the services are looked at: it builds and runs at once, or as a test tells it.
 // Its own behaviour is held to the same contract as the real ones.
+import type { Bases, Resolved } from '../../shared/bases.ts'
 import type { Build, BuildEnd, Builds, BuildWatch } from '../../shared/builds.ts'
 import type { Observation, Workload, Workloads } from '../../shared/workloads.ts'
+
+export interface StandBases extends Bases {
+  /** From now on a name stands for what this answers; at first there are no base images, as on a laptop. */
+  decide(how: (name: string) => Promise<Resolved>): void
+  /** Names that were asked for, in order. */
+  readonly asked: string[]
+}
+
+export function standBases(): StandBases {
+  const asked: string[] = []
+  let how = async (_name: string): Promise<Resolved> => ({ base: null })
+  return {
+    asked,
+    decide(next) { how = next },
+    async resolve(name) {
+      asked.push(name)
+      return how(name)
+    },
+  }
+}
 
 export interface StandBuilds extends Builds {
   /** What was built, in order; a build that was found does not count. */
@@ -10,6 +31,8 @@ export interface StandBuilds extends Builds {
   readonly under: { now: number; most: number }
   /** From now on builds end only when the answer of this is there. */
   decide(how: (build: Build, watch: BuildWatch) => Promise<BuildEnd>): void
+  /** Contexts that take a moment only. */
+  readonly quick: Set<string>
   /** What was abandoned. */
   readonly abandoned: Build[]
 }
@@ -21,11 +44,12 @@ export function standBuilds(): StandBuilds {
   const ran: Build[] = []
   const under = { now: 0, most: 0 }
   const abandoned: Build[] = []
+  const quick = new Set<string>()
   let how = async (build: Build, _watch: BuildWatch): Promise<BuildEnd> => ({ built: true, image: imageOf(build) })
   return {
-    ran, under, abandoned,
+    ran, under, abandoned, quick,
     decide(next) { how = next },
-    find: async (build) => (made.has(build.context.digest) ? imageOf(build) : null),
+    find: async (build) => (made.has(build.context.digest) ? { image: imageOf(build) } : { image: null, quick: quick.has(build.context.digest) }),
     async run(build, watch) {
       const { line, signal } = watch
       ran.push(build)

@@ -9,9 +9,10 @@ import { natsObjects } from '../../shared/nats/objects.ts'
 import { natsRecords } from '../../shared/nats/records.ts'
 import { natsStatuses } from '../../shared/nats/statuses.ts'
 import type { Ports } from '../../shared/ports.ts'
-import { standBuilds, standWorkloads, type StandBuilds, type StandWorkloads } from './platform.ts'
+import { standBases, standBuilds, standWorkloads, type StandBases, type StandBuilds, type StandWorkloads } from './platform.ts'
 
 export interface StandPorts extends Ports {
+  bases: StandBases
   builds: StandBuilds
   workloads: StandWorkloads
   /** Lines that were logged at warn or error. */
@@ -19,14 +20,16 @@ export interface StandPorts extends Ports {
   close(): Promise<void>
 }
 
+interface StandPlatform { bases?: StandBases; builds: StandBuilds; workloads: StandWorkloads }
+
 /** Two calls with the same url are two replicas; pass the platform on to share it. */
-export async function standPorts(url: string, platform: { builds: StandBuilds; workloads: StandWorkloads } = { builds: standBuilds(), workloads: standWorkloads() }): Promise<StandPorts> {
+export async function standPorts(url: string, platform: StandPlatform = { builds: standBuilds(), workloads: standWorkloads() }): Promise<StandPorts> {
   const complaints: string[] = []
   const log = jsonLog('warn', (line) => complaints.push(line))
   const nats = await connectNats(url, { name: 'test' })
   const keeping = { replicas: 1 }
   return {
-    ...platform, complaints, log,
+    bases: standBases(), ...platform, complaints, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), logs: natsLogs(nats, log), metrics: metrics({ processFigures: false }),
     objects: await natsObjects(nats, 'kiln', keeping), records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
     close: async () => { await nats.nc.drain().catch(() => undefined); await nats.nc.close() },

@@ -9,6 +9,8 @@ export interface ServiceProcess {
   start(): Promise<number | null>
   /** Ends the process itself; whatever it started is left to itself. Resolves with its exit code when it has ended. */
   end(signal: NodeJS.Signals): Promise<number | null>
+  /** null: it does not run. */
+  pid(): number | null
   /** Everything that the present process has printed. */
   output(): string
 }
@@ -39,6 +41,7 @@ export function serviceProcess(what: string, env: Record<string, string | undefi
       child.kill(signal)
       return (await exited)[0] as number | null
     },
+    pid: () => (child && child.exitCode === null && child.signalCode === null ? child.pid! : null),
     output: () => printed.join('\n'),
   }
 }

@@ -1,6 +1,7 @@
 // All services in this process over real NATS and the stand-in platform: for tests of what they do together.
 import type { Hono } from 'hono'
 import type { HttpEnv } from '../../shared/http.ts'
+import type { Capabilities } from '../../shared/config.ts'
 import type { Finding } from '../../shared/finding.ts'
 import { startCleaner } from '../../services/builder-watcher/clean.ts'
 import { startBuilderWatcher } from '../../services/builder-watcher/index.ts'
@@ -40,22 +41,26 @@ export interface SiteOptions {
   proxyTimeoutMs?: number
   /** Findings about an archive, instead of the Python checks. */
   examine?: (archive: Buffer) => Promise<Finding[]>
+  can?: Partial<Capabilities>
 }
 
 export const helloZip = (main = 'async def main(request):\n    return {}\n', more: Record<string, string> = {}): Buffer =>
   writeZip(new Map(Object.entries({ 'lambda_main.py': main, ...more })))
+
+/** What the stand-in platform can do for a lambda. */
+export const capabilities: Capabilities = { runDockerCommands: false, readSecrets: false, namespaces: null, imageBuilders: ['auto'] }
 
 export async function site(options: SiteOptions = {}): Promise<Site> {
   const nats = await testNats()
   const ports = await standPorts(nats.url)
   const limits = { maxUnpackedBytes: 64 * 2 ** 20, maxEntries: 1_000 }
   const maxArchiveBytes = options.maxArchiveBytes ?? 2 ** 20
-  const service = ingest(ports, { can: { runDockerCommands: false, readSecrets: false, namespaces: null }, maxArchiveBytes, examine: options.examine ?? (async () => []) })
+  const service = ingest(ports, { can: { ...capabilities, ...options.can }, maxArchiveBytes, examine: options.examine ?? (async () => []) })
   const projection = await startProjection(ports)
   const observing = await startObserver(ports)
   const hearings = [
     projection, await startDeployer(ports), await startCleaner(ports),
-    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, timeoutMs: 60_000 }),
+    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, timeoutMs: 60_000, builder: 'auto' }),
     await startPackager(ports, { runtime: { files: new Map([['run.py', Buffer.from('')]]), requirements: Buffer.from(''), digest: 'test' }, baseImage: 'base', limits }),
     await obeyCommands(ports, service),
   ]

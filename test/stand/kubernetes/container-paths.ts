@@ -11,14 +11,17 @@ export interface ContainerPaths {
 /** A path begins a text, or follows what cannot be in the middle of one; `dir:///a/b` has one, too. */
 const path = /(^|:\/\/|[=:,;\s'"([{])(\/[\w.@+~-]+(?:\/[\w.@+~-]+)*\/?)/g
 
-/** `mounts`: where each volume is mounted -> where it really is. `image`: where the image's files are; null: it has none. */
-export function containerPaths(mounts: Map<string, string>, mountRoot: string, image: string | null): ContainerPaths {
+/**
+ * `mounts`: where each volume is mounted -> where it really is. `image`: where the image's files are; null: it has none.
+ * `made`: whether what is in no place yet is the image's where the image has the first folder of it: whoever makes it makes it there.
+ */
+export function containerPaths(mounts: Map<string, string>, mountRoot: string, image: string | null, made = false): ContainerPaths {
   const at = [...mounts.keys()].sort((a, b) => b.length - a.length)
 
   function realOf(wanted: string): string {
     const mount = at.find((mount) => isWithin(wanted, mount))
     if (mount !== undefined) return mounts.get(mount)! + wanted.slice(mount.length)
-    if (image !== null && wanted !== '/' && existsSync(join(image, wanted))) return join(image, wanted)
+    if (image !== null && wanted !== '/' && (existsSync(join(image, wanted)) || (made && isMadeIn(image, wanted)))) return join(image, wanted)
     // The parent of mounts: a folder of its own, in which they are.
     return at.some((mount) => isWithin(mount, wanted)) ? join(mountRoot, wanted) : wanted
   }
@@ -26,4 +29,8 @@ export function containerPaths(mounts: Map<string, string>, mountRoot: string, i
   return { real: (text) => text.replace(path, (_, before: string, found: string) => before + realOf(found)) }
 }
 
+const isMadeIn = (image: string, wanted: string): boolean => {
+  const [, first, ...rest] = wanted.split('/')
+  return rest.length > 0 && !existsSync(wanted) && existsSync(join(image, first!))
+}
 const isWithin = (path: string, folder: string): boolean => path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`)

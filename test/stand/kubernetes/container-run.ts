@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runLog, type RunLog } from './container-log.ts'
 import { containerPaths } from './container-paths.ts'
@@ -68,7 +68,10 @@ export async function startRun({ spec, ready, ip, volumes, folder, keeper }: Run
   const paths = containerPaths(mounts, mountRoot, isBuilder(spec.image) ? null : image.folder)
   // A process has no network namespace of its own here: what listens on all addresses would meet the other pods there.
   const here = (text: string): string => (text === '0.0.0.0' ? ip : paths.real(text))
-  const env = Object.fromEntries(Object.entries({ ...ofThisMachine(spec.image, folder), ...given }).map(([name, value]) => [name, name in given ? here(value) : value]))
+  const machine = ofThisMachine(spec.image, folder)
+  const env = Object.fromEntries(Object.entries({ ...machine, ...given }).map(([name, value]) => [name, name in given ? here(value) : value]))
+  // Programs that the image does not hold are this machine's.
+  if ('PATH' in given) env['PATH'] = [env['PATH'], machine['PATH']].filter(Boolean).join(delimiter)
   const cwd = workingFolder(paths.real(spec.workingDir ?? image.config.WorkingDir ?? '/'), image.folder)
   const log = runLog()
   let printed = ''

@@ -7,15 +7,21 @@ import { mkdir } from 'node:fs/promises'
 import { constants, tmpdir } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { promisify } from 'node:util'
+import { baseOf } from './executor/base.ts'
+import { BuildTrouble } from './executor/build-trouble.ts'
 import { contextFolder, ContextTrouble } from './executor/context.ts'
-import { DockerfileTrouble, readDockerfile } from './executor/dockerfile.ts'
+import { authorizationIn } from './executor/credentials.ts'
+import { DockerfileTrouble, readDockerfile, type Instruction } from './executor/dockerfile.ts'
 import { BadFlags, readFlags, type Flags } from './executor/flags.ts'
 import { imageOf } from './executor/image.ts'
 import { checkPush, push, PushTrouble } from './executor/push.ts'
 import { makeShims, pathOf, python } from './executor/python.ts'
-import { BuildTrouble, carryOut } from './executor/stage.ts'
+import { unpackBase, type Before } from './executor/root.ts'
+import { carryOut, needsFiles, stepsOf } from './executor/stage.ts'
 import { referenceOf } from './registry-talk.ts'
 
+// Modes are those that files have in an image, whoever runs this.
+process.umask(0o022)
 const folder = mkdtempSync(join(tmpdir(), 'kiln-stand-executor-'))
 /** It leads a process group when the kubelet has started it: whoever ends the group ends what RUN has started, too. */
 const leadsGroup = leads()
@@ -23,10 +29,11 @@ let running: ChildProcess | null = null
 
 const print = (line: string): void => void writeSync(2, `${line}\n`)
 const began = Date.now()
-const formats: Record<string, (line: string) => string> = {
-  text: (line) => `time="${new Date().toISOString().slice(0, 19)}Z" level=info msg=${JSON.stringify(line)}`,
-  json: (line) => JSON.stringify({ level: 'info', msg: line, time: `${new Date().toISOString().slice(0, 19)}Z` }),
-  color: (line) => `\u001b[36mINFO\u001b[0m[${String(Math.floor((Date.now() - began) / 1_000)).padStart(4, '0')}] ${line}`,
+type Level = 'info' | 'warning'
+const formats: Record<string, (level: Level, line: string) => string> = {
+  text: (level, line) => `time="${new Date().toISOString().slice(0, 19)}Z" level=${level} msg=${JSON.stringify(line)}`,
+  json: (level, line) => JSON.stringify({ level, msg: line, time: `${new Date().toISOString().slice(0, 19)}Z` }),
+  color: (level, line) => `\u001b[${level === 'info' ? '36mINFO' : '33mWARN'}\u001b[0m[${String(Math.floor((Date.now() - began) / 1_000)).padStart(4, '0')}] ${line}`,
 }
 
 function leads(): boolean {
@@ -68,26 +75,37 @@ async function ask([program = '', ...args]: string[], env: Record<string, string
 }
 
 async function build(flags: Flags): Promise<void> {
-  const info = (line: string): void => print(formats[flags.logFormat]!(line))
+  const info = (line: string): void => print(formats[flags.logFormat]!('info', line))
+  const warn = (line: string): void => print(formats[flags.logFormat]!('warning', line))
+  const authorization = authorizationIn(process.env['DOCKER_CONFIG'])
   const context = await contextFolder(flags.context, join(folder, 'context'), process.env)
   const file = dockerfileOf(context, flags.dockerfile)
-  if (!flags.noPush) for (const destination of flags.destinations) await checkPush(destination, flags)
+  if (!flags.noPush) for (const destination of flags.destinations) await checkPush(destination, { ...flags, authorization })
   const instructions = readDockerfile(readFileSync(file, 'utf8'))
-  const base = /^\S+/.exec(instructions.find(({ name }) => name === 'FROM')!.text)![0]
-  info(`Retrieving image manifest ${base}`)
+  const base = await baseOf(baseNameIn(instructions), { ...flags, insecure: flags.insecurePull, retries: flags.downloadRetries, authorization, info, warn })
   const root = join(folder, 'root')
   const interpreter = pathOf(process.env['KILN_TEST_PYTHON'] ?? 'python3', process.env['PATH'] ?? '')
   await mkdir(root)
   await makeShims(folder, interpreter)
-  const settings = await carryOut(instructions, { context, root, info, run, python: python({ folder, interpreter, machine: process.env, ask }) })
+  const steps = stepsOf(instructions, base)
+  const needing = base && needsFiles(steps)
+  if (needing) info(`Unpacking rootfs as cmd ${needing.name} ${needing.text} requires it.`)
+  const before: Before = needing ? await unpackBase(base, root) : new Map()
+  const { settings, touched } = await carryOut(steps, { context, root, base, info, run, python: python({ folder, interpreter, machine: process.env, ask }) })
   info('Taking snapshot of full filesystem...')
-  const image = await imageOf(root, settings)
+  const image = await imageOf(root, settings, { base, before, touched })
   for (const destination of flags.noPush ? [] : flags.destinations) {
     info(`Pushing image to ${destination}`)
-    await pushed(() => push(image, destination, flags), flags.pushRetries)
+    await pushed(() => push(image, destination, { ...flags, authorization }), flags.pushRetries)
     info(`Pushed ${referenceOf(destination, '')!.repository}@${image.manifest.digest}`)
   }
   if (flags.digestFile) writeFileSync(flags.digestFile, image.manifest.digest)
+}
+
+function baseNameIn(instructions: Instruction[]): string {
+  const [first, second] = instructions.filter(({ name }) => name === 'FROM')
+  if (!first || second) throw new BuildTrouble(`error building image: the stand-in knows one FROM, neither none nor another${second ? ` (line ${second.line})` : ''}`)
+  return /^\S+/.exec(first.text)![0]
 }
 
 function dockerfileOf(context: string, name: string): string {

@@ -1,10 +1,9 @@
 // Pulls images from the registry that their reference names, and unpacks each once, into a folder under its digest.
 import { createHash } from 'node:crypto'
-import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { dirname, join, normalize } from 'node:path'
-import { gunzipSync } from 'node:zlib'
-import { extract } from 'tar-stream'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { ask, NoAnswer, referenceOf, type Answer, type Reference } from './registry-talk.ts'
+import { unpackLayer } from './unpack-layer.ts'
 
 export interface ImageConfig {
   Env?: string[] | null
@@ -55,12 +54,15 @@ export function images(folder: string, registry: string): Images {
     const base = `http://${reference.host}/v2/${reference.name}`
     const [digest, manifest] = await manifestOf(image, base, reference.version)
     const layers = manifest.layers ?? []
-    const config = JSON.parse((await blob(image, base, manifest.config!.digest)).toString()) as { config?: ImageConfig }
+    const config = JSON.parse((await blob(image, base, manifest.config!.digest)).toString()) as { config?: ImageConfig; rootfs?: { diff_ids?: string[] } }
     const home = join(folder, digest.replace(':', '-'))
     await once(digest, async () => {
       const draft = `${home}.draft`
+      const unpacked = config.rootfs?.diff_ids ?? []
+      if (unpacked.length !== layers.length) throw notUnpacked(image, `number of layers and diffIDs don't match: ${layers.length} != ${unpacked.length}`)
+      await rm(draft, { recursive: true, force: true })
       await mkdir(draft, { recursive: true })
-      for (const layer of layers) await unpack(await blob(image, base, layer.digest), draft)
+      for (const [index, layer] of layers.entries()) await unpackOver(image, await blob(image, base, layer.digest), draft, unpacked[index]!)
       await rename(draft, home)
     })
     return { id: `${reference.repository}@${digest}`, folder: home, config: config.config ?? {}, bytes: layers.reduce((total, { size }) => total + size, 0) }
@@ -97,7 +99,7 @@ async function manifestOf(image: string, base: string, version: string): Promise
   const answer = await told(image, 'GET', `${base}/manifests/${version}`)
   const manifest = JSON.parse(answer.body.toString()) as Manifest
   if (!manifest.manifests) return [String(answer.headers['docker-content-digest'] ?? version), manifest]
-  const fitting = manifest.manifests.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ?? manifest.manifests[0]
+  const fitting = manifest.manifests.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ?? manifest.manifests.find(({ platform }) => !platform)
   if (!fitting) throw new PullTrouble(`failed to pull and unpack image "${image}": no match for platform in manifest: not found`)
   return manifestOf(image, base, fitting.digest)
 }
@@ -121,35 +123,10 @@ async function told(image: string, method: string, url: string): Promise<Answer>
   }
 }
 
-const whiteout = '.wh.'
+const notUnpacked = (image: string, why: string, cause?: unknown): PullTrouble => new PullTrouble(`failed to pull and unpack image "${image}": ${why}`, { cause })
 
-/** A tar, gzipped or not, over what earlier layers left. */
-async function unpack(layer: Buffer, folder: string): Promise<void> {
-  const tar = extract()
-  tar.end(layer[0] === 0x1f && layer[1] === 0x8b ? gunzipSync(layer) : layer)
-  for await (const entry of tar) {
-    const { name, type, mode, linkname } = entry.header
-    const path = within(folder, name)
-    const base = path.slice(path.lastIndexOf('/') + 1)
-    if (base === `${whiteout}${whiteout}.opq`) await rm(dirname(path), { recursive: true, force: true })
-    else if (base.startsWith(whiteout)) await rm(join(dirname(path), base.slice(whiteout.length)), { recursive: true, force: true })
-    else if (type === 'directory') await mkdir(path, { recursive: true })
-    else if (type === 'symlink') await placed(path, () => symlink(linkname!, path))
-    else if (type === 'link') await placed(path, () => symlink(within(folder, linkname!), path))
-    else if (type === 'file') {
-      const chunks: Buffer[] = []
-      for await (const chunk of entry) chunks.push(chunk as Buffer)
-      await placed(path, () => writeFile(path, Buffer.concat(chunks), { mode: mode ?? 0o644 }))
-    }
-    entry.resume()
-  }
-}
-
-/** No name of an archive leads out of the folder. */
-const within = (folder: string, name: string): string => join(folder, normalize(join('/', name)).replace(/\/$/, ''))
-
-async function placed(path: string, place: () => Promise<void>): Promise<void> {
-  await mkdir(dirname(path), { recursive: true })
-  await rm(path, { recursive: true, force: true })
-  await place()
+/** What its config says of a layer must be so. */
+async function unpackOver(image: string, layer: Buffer, folder: string, expected: string): Promise<void> {
+  const digest = await unpackLayer(layer, folder).catch((error: Error) => { throw notUnpacked(image, `failed to extract layer ${expected}: ${error.message}: unknown`, error) })
+  if (digest !== expected) throw notUnpacked(image, `wrong diff id calculated on extraction "${digest}", expected "${expected}"`)
 }

@@ -1,5 +1,5 @@
 // Talk with a container registry over plain HTTP, for the stand-ins that pull from one and push to one.
-import { request } from 'node:http'
+import { request, STATUS_CODES } from 'node:http'
 
 export interface Answer {
   status: number
@@ -56,12 +56,44 @@ function wordsOf(error: NodeJS.ErrnoException, hostname: string, port: string): 
   return `dial tcp ${hostname}:${port}: ${error.message}`
 }
 
-/** `UNAUTHORIZED: authentication required`: what the body of a refusal says. */
+/** `UNAUTHORIZED: authentication required`: what a refusal says, in the words of the client of registries that the builder has. */
 export function refusalOf({ status, body }: Answer): string {
+  const text = body.toString()
+  const errors = errorsIn(text).map(({ code, message = '', detail }) => `${code}: ${message}${detail === undefined || detail === null ? '' : `; ${asGo(detail)}`}`)
+  if (errors.length > 1) return `multiple errors returned: ${errors.join('; ')}`
+  return errors[0] ?? `unexpected status code ${status} ${STATUS_CODES[status] ?? ''}${text === '' ? '' : `: ${text}`}`
+}
+
+interface Refused { code: string; message?: string; detail?: unknown }
+
+function errorsIn(text: string): Refused[] {
   try {
-    const { errors } = JSON.parse(body.toString()) as { errors: Array<{ code: string; message: string }> }
-    return errors.map(({ code, message }) => `${code}: ${message}`).join('; ')
+    return (JSON.parse(text) as { errors?: Refused[] } | null)?.errors ?? []
   } catch {
-    return `unexpected status code ${status}`
+    return []
   }
 }
+
+/** As Go prints what JSON held: `map[Tag:latest]`. */
+function asGo(value: unknown): string {
+  if (value === null) return '<nil>'
+  if (Array.isArray(value)) return `[${value.map(asGo).join(' ')}]`
+  if (typeof value !== 'object') return String(value)
+  return `map[${Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, one]) => `${name}:${asGo(one)}`).join(' ')}]`
+}
+
+/** Those that may be spoken to without TLS, beside those of this machine and of a private network. */
+export interface Plain {
+  insecure: boolean
+  insecureRegistries: string[]
+}
+
+export function isPlain(host: string, { insecure, insecureRegistries }: Plain): boolean {
+  const isNear = /^(localhost|127\.|10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.)|\.local(:|$)/.test(host)
+  return insecure || isNear || insecureRegistries.includes(host)
+}
+
+/** No registry here has TLS. */
+export const noTls = (host: string): string => `Get "https://${host}/v2/": http: server gave HTTP response to HTTPS client`
+/** Both ways were tried. */
+export const away = (host: string, { message }: NoAnswer): string => `Get "https://${host}/v2/": ${message}; Get "http://${host}/v2/": ${message}`

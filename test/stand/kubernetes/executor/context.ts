@@ -1,8 +1,7 @@
 // The build context: fetched from S3 and unpacked, or a folder that is there already.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join, normalize } from 'node:path'
-import { gunzipSync } from 'node:zlib'
-import { extract } from 'tar-stream'
+import { entriesOf, plainTar } from '../tar-entries.ts'
 
 /** It cannot be had, in these words. */
 export class ContextTrouble extends Error {
@@ -51,18 +50,13 @@ function wordsOf(error: Error & { $metadata?: { httpStatusCode?: number; request
 }
 
 async function unpack(archive: Buffer, folder: string): Promise<void> {
-  const tar = extract()
   try {
-    tar.end(gunzipSync(archive))
-    for await (const entry of tar) {
-      const { name, type, mode } = entry.header
+    for await (const { header: { name, type, mode }, content } of entriesOf(plainTar(archive))) {
       const path = join(folder, normalize(join('/', name)))
-      const chunks: Buffer[] = []
-      for await (const chunk of entry) chunks.push(chunk as Buffer)
-      if (type === 'directory') await mkdir(path, { recursive: true })
+      if (type === 'directory') await mkdir(path, { recursive: true, mode })
       if (type !== 'file') continue
       await mkdir(dirname(path), { recursive: true })
-      await writeFile(path, Buffer.concat(chunks), { mode: mode ?? 0o644 })
+      await writeFile(path, content, { mode })
     }
   } catch (error) {
     throw new ContextTrouble(`unpacking the build context: ${(error as Error).message}`, { cause: error })

@@ -6,8 +6,10 @@ export interface Flags {
   destinations: string[]
   digestFile: string | null
   insecure: boolean
+  insecurePull: boolean
   insecureRegistries: string[]
   pushRetries: number
+  downloadRetries: number
   logFormat: string
   noPush: boolean
 }
@@ -46,8 +48,8 @@ export function readFlags(args: string[]): Flags {
   const last = (name: string): string | undefined => given.get(name)?.at(-1)
   const flags: Flags = {
     dockerfile: last('dockerfile') ?? 'Dockerfile', context: last('context') ?? '/workspace/', destinations: given.get('destination') ?? [], digestFile: last('digest-file') ?? null,
-    insecure: last('insecure') === 'true', insecureRegistries: (given.get('insecure-registry') ?? []).flatMap((list) => list.split(',')),
-    pushRetries: Number(last('push-retry') ?? 0), logFormat: last('log-format') ?? 'color', noPush: last('no-push') === 'true',
+    insecure: last('insecure') === 'true', insecurePull: last('insecure-pull') === 'true', insecureRegistries: (given.get('insecure-registry') ?? []).flatMap((list) => list.split(',')),
+    pushRetries: Number(last('push-retry') ?? 0), downloadRetries: Number(last('image-download-retry') ?? 0), logFormat: last('log-format') ?? 'color', noPush: last('no-push') === 'true',
   }
   if (!['text', 'color', 'json'].includes(flags.logFormat)) throw new BadFlags(`not a valid log format: "${flags.logFormat}"`)
   if (!flags.noPush && flags.destinations.length === 0) throw new BadFlags('you must provide --destination, or use --no-push')

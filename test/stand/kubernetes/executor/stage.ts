@@ -1,75 +1,104 @@
 // Carries out the instructions of a Dockerfile in a folder that stands for the root of the image.
 import { existsSync } from 'node:fs'
-import { cp, mkdir, readdir, stat } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { containerPaths } from '../container-paths.ts'
-import { listOf, pairs, substitute, words, type Instruction } from './dockerfile.ts'
-import type { ImageSettings } from './image.ts'
+import { pathIn } from '../unpack-layer.ts'
+import type { Base } from './base.ts'
+import { BuildTrouble } from './build-trouble.ts'
+import { listOf, pairs, readDockerfile, substitute, words, type Instruction } from './dockerfile.ts'
+import { settingsOf, type ImageSettings } from './image.ts'
 import type { Python } from './python.ts'
-
-/** The build fails, in these words, and with this exit code. */
-export class BuildTrouble extends Error {
-  readonly exitCode: number
-
-  constructor(message: string, exitCode = 1) {
-    super(message)
-    this.exitCode = exitCode
-  }
-}
 
 export interface StageParts {
   /** Where the context is. */
   context: string
   root: string
+  /** What the image is made on; its files are in the root where they are wanted. */
+  base: Base | null
   python: Python
   info(line: string): void
   /** Runs a program and resolves with its exit code. */
   run(command: string[], cwd: string, env: Record<string, string>): Promise<number>
 }
 
-export async function carryOut(instructions: Instruction[], { context, root, python, info, run }: StageParts): Promise<ImageSettings> {
-  const env = new Map<string, string>()
+export interface StageEnd {
+  settings: ImageSettings
+  /** Full paths of what was copied into the root. */
+  touched: Set<string>
+}
+
+/** Of an image that says nothing. */
+const usualPath = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+/** They look for files in the root. */
+const looking = ['ADD', 'COPY', 'RUN', 'WORKDIR']
+
+/** What has to be done: what the base has in store for whoever builds on it, and then what follows FROM. */
+export function stepsOf(instructions: Instruction[], base: Base | null): Instruction[] {
+  const triggers = (base ? settingsOf(base.config).OnBuild ?? [] : []).flatMap((text) => readDockerfile(`FROM scratch\n${text}`).slice(1))
+  return [...triggers, ...instructions.filter(({ name }) => name !== 'FROM')]
+}
+
+/** The step for which the base must be unpacked, if there is one. */
+export const needsFiles = (steps: Instruction[]): Instruction | null => steps.find(({ name }) => looking.includes(name)) ?? null
+
+export async function carryOut(steps: Instruction[], { context, root, base, python, info, run }: StageParts): Promise<StageEnd> {
+  const { OnBuild: _, ...inherited }: ImageSettings = base ? { Env: [usualPath], ...settingsOf(base.config) } : {}
+  const settings: ImageSettings = inherited
+  const env = new Map((settings.Env ?? []).map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
   const args = new Map<string, string>()
-  let settings: Omit<ImageSettings, 'Env'> = {}
-  let folder = '/'
+  const touched = new Set<string>()
+  const folder = (): string => settings.WorkingDir ?? '/'
   const filled = (text: string): string => substitute(text, new Map([...args, ...env]))
-  const inRoot = (path: string): string => join(root, resolve('/', folder, path))
-  const command = (text: string): string[] => listOf(text) ?? ['/bin/sh', '-c', text]
+  const inRoot = (path: string): Promise<string> => pathIn(root, resolve('/', folder(), path), 'followed')
+  const command = (text: string): string[] => listOf(text) ?? [...(settings.Shell ?? ['/bin/sh', '-c']), text]
+  /** All values of a line are those that were before it. */
+  const filledPairs = (text: string): Array<[string, string]> => pairs(text).map(([name, value]) => [name, filled(value)])
 
   async function copy(text: string): Promise<void> {
-    const all = listOf(text) ?? words(filled(text)).filter((word) => !word.startsWith('--chown') && !word.startsWith('--chmod'))
+    const all = (listOf(text) ?? words(text)).map(filled).filter((word) => !word.startsWith('--chown') && !word.startsWith('--chmod'))
     if (all.some((word) => word.startsWith('--'))) throw new BuildTrouble(`error building image: the stand-in knows no COPY ${all.find((word) => word.startsWith('--'))}`)
     const to = all.pop()!
     const sources = (await Promise.all(all.map((source) => matching(context, source)))).flat()
-    const intoFolder = to.endsWith('/') || to === '.' || sources.length > 1 || (await isFolder(inRoot(to)))
+    const intoFolder = to.endsWith('/') || to === '.' || sources.length > 1 || (await isFolder(await inRoot(to)))
     for (const source of sources) {
-      const target = (await isFolder(source)) || !intoFolder ? inRoot(to) : join(inRoot(to), basename(source))
-      await mkdir(dirname(target), { recursive: true })
-      // The context may consist of links to where its files are.
-      await cp(source, target, { recursive: true, force: true, dereference: true })
+      const target = (await isFolder(source)) || !intoFolder ? to : join(to, basename(source))
+      await copyOver(source, await inRoot(target))
     }
+  }
+
+  /** Folders are joined. The context may consist of links to where its files are. */
+  async function copyOver(source: string, target: string): Promise<void> {
+    const is = await stat(source)
+    touched.add(target)
+    if (is.isDirectory()) {
+      if (!(await isFolder(target))) await rm(target, { force: true })
+      await mkdir(target, { recursive: true })
+      for (const name of await readdir(source)) await copyOver(join(source, name), join(target, name))
+    } else {
+      await mkdir(dirname(target), { recursive: true })
+      await rm(target, { recursive: true, force: true })
+      await copyFile(source, target)
+    }
+    await chmod(target, is.mode & 0o7777)
   }
 
   async function execute(text: string): Promise<void> {
     info(`Running: [${command(text).join(' ')}]`)
     if (/\bpip3?\b/.test(text)) await python.prepare()
-    const paths = containerPaths(new Map(), root, root)
-    const code = await run(command(text).map((word, index) => (index === 0 ? word : paths.real(word))), inRoot('.'), python.env(Object.fromEntries([...args, ...env])))
+    const paths = containerPaths(new Map(), root, root, true)
+    const given = Object.fromEntries([...args, ...env].map(([name, value]) => [name, paths.real(value)]))
+    const wanted = await inRoot('.')
+    const code = await run(command(text).map((word, index) => (index === 0 ? word : paths.real(word))), existsSync(wanted) ? wanted : root, python.env(given))
     if (code !== 0) throw new BuildTrouble(`error building image: error building stage: failed to execute command: waiting for process to exit: exit status ${code}`, code)
   }
 
   const handlers: Record<string, (text: string) => unknown> = {
-    FROM(text) { // Whatever image it names: an empty root.
-      refuseMissing(filled(words(text)[0]!))
-      settings = {}
-      folder = '/'
-    },
-    ARG(text) { for (const [name, value] of pairs(text.includes('=') ? text : `${text}=`)) args.set(name, filled(value)) },
-    ENV(text) { for (const [name, value] of pairs(text)) env.set(name, filled(value)) },
+    ARG(text) { for (const [name, value] of filledPairs(text.includes('=') ? text : `${text}=`)) args.set(name, value) },
+    ENV(text) { for (const [name, value] of filledPairs(text)) env.set(name, value) },
     WORKDIR(text) {
-      folder = resolve('/', folder, filled(text))
-      settings.WorkingDir = folder
-      return mkdir(join(root, folder), { recursive: true })
+      settings.WorkingDir = resolve('/', folder(), filled(text))
+      return inRoot('.').then((path) => mkdir(path, { recursive: true }))
     },
     COPY: copy,
     ADD: copy,
@@ -78,24 +107,25 @@ export async function carryOut(instructions: Instruction[], { context, root, pyt
     CMD(text) { settings.Cmd = command(text) },
     USER(text) { settings.User = filled(text) },
     EXPOSE(text) { for (const port of words(filled(text))) (settings.ExposedPorts ??= {})[port.includes('/') ? port : `${port}/tcp`] = {} },
-    LABEL(text) { for (const [name, value] of pairs(text)) (settings.Labels ??= {})[name] = filled(value) },
+    LABEL(text) { for (const [name, value] of filledPairs(text)) (settings.Labels ??= {})[name] = value },
+    MAINTAINER() {},
+    ONBUILD(text) { (settings.OnBuild ??= []).push(text) },
+    SHELL(text) { settings.Shell = listOf(text) ?? [] },
+    STOPSIGNAL(text) { settings.StopSignal = filled(text) },
+    VOLUME(text) { for (const path of listOf(text) ?? words(filled(text))) (settings.Volumes ??= {})[path] = {} },
   }
 
-  for (const { name, text } of instructions) {
-    if (name !== 'FROM') info(`${name} ${text}`)
-    await handlers[name]?.(text)
+  for (const { name, text } of steps) {
+    info(`${name} ${text}`)
+    const handle = handlers[name]
+    if (!handle) throw new BuildTrouble(`error building image: the stand-in knows no ${name}`)
+    await handle(text)
   }
+  const said = (name: string): boolean => steps.some((step) => step.name === name)
+  if (said('ENTRYPOINT') && !said('CMD')) delete settings.Cmd
   const packages = await python.packagesInto(root)
-  if (packages !== null) env.set('PYTHONPATH', [packages, ...(env.has('PYTHONPATH') ? [env.get('PYTHONPATH')!] : [])].join(':'))
-  return { Env: [...env].map(([name, value]) => `${name}=${value}`), ...settings }
-}
-
-/** A tag that no registry has, for tests of a base image that is not there. */
-function refuseMissing(image: string): void {
-  const [, host = 'index.docker.io', name = '', tag = ''] = /^(?:([^/]+[.:][^/]*)\/)?(.*?)(?::([^:/]+))?$/.exec(image) ?? []
-  if (tag !== 'does-not-exist') return
-  throw new BuildTrouble('error building image: unable to complete operation after 0 attempts, last error: '
-    + `GET http://${host}/v2/${name}/manifests/${tag}: MANIFEST_UNKNOWN: manifest unknown; map[Tag:${tag}]`)
+  if (packages !== null) env.set('PYTHONPATH', [...new Set([packages, ...(env.get('PYTHONPATH') ?? '').split(':')])].filter(Boolean).join(':'))
+  return { touched, settings: { ...settings, Env: [...env].map(([name, value]) => `${name}=${value}`) } }
 }
 
 const isFolder = (path: string): Promise<boolean> => stat(path).then((is) => is.isDirectory(), () => false)
@@ -105,7 +135,7 @@ async function matching(context: string, source: string): Promise<string[]> {
   const path = join(context, source)
   if (!basename(source).includes('*')) {
     if (existsSync(path)) return [path]
-    throw new BuildTrouble('error building image: error building stage: failed to optimize instructions: failed to get files used from context: '
+    throw new BuildTrouble('error building image: error building stage: failed to get files used from context: '
       + `failed to get fileinfo for ${path}: lstat ${path}: no such file or directory`)
   }
   const pattern = new RegExp(`^${basename(source).replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*')}$`)

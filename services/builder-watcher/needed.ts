@@ -1,0 +1,114 @@
+// Needed: what records and lives refer to. Found by looking at all of them each time, never by a counter that could drift.
+import { desiredVersion, servingVersion, type Life, type VersionLife } from '../../shared/lifecycle.ts'
+import { archiveName, contextName } from '../../shared/objects.ts'
+import type { Ports } from '../../shared/ports.ts'
+import { versionOf, type LambdaRecord } from '../../shared/records.ts'
+
+type NeedPorts = Pick<Ports, 'records' | 'statuses'>
+
+/** What the versions of one lambda refer to: those that its record keeps, and what serves or should. */
+export interface References {
+  /** Names of archives, and of contexts of images and environments. */
+  objects: string[]
+  /** Digests of the contexts that its images are made from. */
+  contexts: string[]
+  /** Keys. */
+  environments: string[]
+  /** Of images whose context nobody knows any more: their version is a later one than the 20 that are kept. */
+  digests: string[]
+  /** Its newest version has not said yet what it is made of. */
+  isSilent: boolean
+}
+
+const noReferences: References = { objects: [], contexts: [], environments: [], digests: [], isSilent: false }
+
+export function referencesOf(record: LambdaRecord | null, life: Life | null): References {
+  if (record === null || record.deleted) return noReferences
+  const lives = keptLives(record, life)
+  // A version that runs the image of another has no context of its own.
+  const images = new Set(lives.flatMap(({ image }) => image?.digest ?? []))
+  const all = [...lives, ...Object.values(life?.versions ?? {}).filter(({ image }) => image && images.has(image.digest))]
+  const contexts = all.flatMap(({ context }) => context ?? [])
+  const explained = new Set(all.flatMap(({ context, image }) => (context && image ? image.digest : [])))
+  return {
+    objects: [
+      ...record.versions.map(({ archive }) => archiveName(archive.digest)), ...contexts.map(contextName),
+      ...all.flatMap(({ environmentContext }) => (environmentContext ? contextName(environmentContext) : [])),
+    ],
+    contexts, environments: all.flatMap(({ environment }) => environment ?? []), digests: [...images].filter((digest) => !explained.has(digest)),
+    isSilent: isSilent(record, life),
+  }
+}
+
+function keptLives(record: LambdaRecord, life: Life | null): VersionLife[] {
+  const numbers = new Set([...record.versions.flatMap(({ version, imageOf }) => [version, imageOf]), servingVersion(life), desiredVersion(record, life)])
+  return [...numbers].flatMap((number) => (number === null ? [] : (life?.versions[number] ?? [])))
+}
+
+function isSilent(record: LambdaRecord, life: Life | null): boolean {
+  if (record.cancelled.includes(record.version)) return false
+  const said = [record.version, versionOf(record, record.version)?.imageOf].flatMap((number) => (number ? (life?.versions[number] ?? []) : []))
+  return !said.some(({ context, image, failure }) => context ?? image ?? failure)
+}
+
+/** Since a version is packed within seconds once that has begun, one that has been silent for so long is not being packed now. */
+const longMs = 3_600_000
+
+const isOnItsWay = (record: LambdaRecord, life: Life | null): boolean =>
+  !record.deleted && isSilent(record, life) && Date.now() - Date.parse(versionOf(record, record.version)?.created ?? '') < longMs
+
+/** What all lambdas refer to. */
+export interface Needed {
+  /** False: kiln knows of no lambda at all, not even of one that was deleted. A store that was lost looks just so. */
+  knowsAny: boolean
+  living: Map<string, References>
+  /** Deleted of late: something of theirs may be left. */
+  deleted: string[]
+  objects: ReadonlySet<string>
+  contexts: ReadonlySet<string>
+  environments: ReadonlySet<string>
+  digests: ReadonlySet<string>
+  /** Versions that will say soon what they are made of. */
+  onTheWay: Map<string, number>
+}
+
+const lateMs = 7 * 24 * 3_600_000
+
+export async function needed({ records, statuses }: NeedPorts): Promise<Needed> {
+  const all = new Map<string, LambdaRecord>()
+  const lives = new Map<string, Life>()
+  const following = await Promise.all([records.follow((record) => all.set(record.id, record)), statuses.follow((life) => lives.set(life.id, life))])
+  for (const one of following) one.close()
+  const living = new Map([...all.values()].filter(({ deleted }) => !deleted).map((record) => [record.id, referencesOf(record, lives.get(record.id) ?? null)]))
+  const every = <T>(what: (references: References) => T[]): ReadonlySet<T> => new Set([...living.values()].flatMap(what))
+  return {
+    knowsAny: all.size > 0, living,
+    deleted: [...all.values()].filter(({ deleted, updated }) => deleted && Date.now() - Date.parse(updated) < lateMs).map(({ id }) => id),
+    objects: every(({ objects }) => objects), contexts: every(({ contexts }) => contexts), environments: every(({ environments }) => environments), digests: every(({ digests }) => digests),
+    onTheWay: new Map([...all.values()].filter((record) => isOnItsWay(record, lives.get(record.id) ?? null)).map(({ id, version }) => [id, version])),
+  }
+}
+
+/** The same once those on their way have said what they are made of: they may have been told of something just before it went. `onTheWay` are those that have not in time. */
+export async function neededOnceSaid(ports: NeedPorts, inTime: AbortSignal): Promise<Needed> {
+  const before = await needed(ports)
+  if (before.onTheWay.size === 0) return before
+  const waiting = new Map(before.onTheWay)
+  await new Promise<void>((resolve, reject) => {
+    const look = (id: string): void => {
+      const record = ports.records.known(id)
+      if (waiting.has(id) && record?.version === waiting.get(id) && isOnItsWay(record, ports.statuses.known(id))) return
+      waiting.delete(id)
+      if (waiting.size === 0) end()
+    }
+    const following = Promise.all([ports.records.follow(({ id }) => look(id)), ports.statuses.follow(({ id }) => look(id))])
+    const end = (): void => {
+      inTime.removeEventListener('abort', end)
+      following.then((both) => both.forEach((one) => one.close())).then(resolve, reject)
+    }
+    inTime.addEventListener('abort', end)
+    following.catch(reject)
+    if (inTime.aborted) end()
+  })
+  return { ...(await needed(ports)), onTheWay: waiting }
+}
