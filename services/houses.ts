@@ -7,6 +7,8 @@ import type { Wired } from '../shared/wire.ts'
 import { startBuilderWatcher } from './builder-watcher/index.ts'
 import { watchBases } from './builder-watcher/bases.ts'
 import { startCleaner } from './builder-watcher/clean.ts'
+import { collectRegularly, garbage } from './builder-watcher/garbage.ts'
+import { builderHttp } from './builder-watcher/http.ts'
 import { startDeployer } from './deployer/index.ts'
 import { keepInAgreement, startObserver } from './deployer/observe.ts'
 import { forwardTo, listen } from './gateway/index.ts'
@@ -68,10 +70,16 @@ const packagerPart: Part = async ({ config, wired, root }) => {
 }
 
 const builderPart: Part = async ({ config, wired }) => {
-  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, timeoutMs: config.buildTimeoutMs, builder: config.imageBuilder })
+  const { log } = wired.ports
+  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, perAccount: config.buildsOfAccount, timeoutMs: config.buildTimeoutMs, builder: config.imageBuilder })
   const cleaner = await startCleaner(wired.ports)
   const bases = watchBases(wired.ports, { intervalMs: config.baseIntervalMs })
-  return { open: { close: async () => { await Promise.all([builder.stop(), cleaner.stop(), bases.close()]) } } }
+  const collector = garbage(wired.ports, { graceMs: config.garbageGraceMs })
+  const collecting = collectRegularly(collector, { intervalMs: config.garbageIntervalMs, log })
+  return {
+    app: builderHttp(collector, { graceMs: config.garbageGraceMs, log }),
+    open: { close: async () => { await Promise.all([builder.stop(), cleaner.stop(), bases.close(), collecting.stop()]) } },
+  }
 }
 
 const deployerPart: Part = async ({ wired: { ports } }) => {
@@ -89,7 +97,7 @@ const statusPart: Part = async ({ config, wired: { ports } }) => {
 
 type Handler = (request: Request) => Response | Promise<Response>
 
-async function openGateway({ config, wired: { ports } }: Site, handlers: { ingest: Handler; statusApi: Handler }): Promise<{ port: number; open: Open[] }> {
+async function openGateway({ config, wired: { ports } }: Site, handlers: { ingest: Handler; statusApi: Handler; builder: Handler | null }): Promise<{ port: number; open: Open[] }> {
   const listening = await listen(ports, {
     ...handlers, places: await places(ports), proxy: proxy({ timeoutMs: config.proxyTimeoutMs }), accountOf: accountsBy(config.tokens),
   }, config)
@@ -105,16 +113,18 @@ const alone = (part: Part): House => async (site) => {
 /** In this order: who hears a fact is there before it is stated. */
 const all: House = async (site) => {
   const status = await statusPart(site)
-  const parts = [status, await deployerPart(site), await builderPart(site), await packagerPart(site)]
+  const deploying = await deployerPart(site)
+  const building = await builderPart(site)
+  const parts = [status, deploying, building, await packagerPart(site)]
   const accepting = await ingestPart(site)
-  const { port, open } = await openGateway(site, { ingest: accepting.app!.fetch, statusApi: status.app!.fetch })
+  const { port, open } = await openGateway(site, { ingest: accepting.app!.fetch, statusApi: status.app!.fetch, builder: building.app!.fetch })
   return { port, open: [...parts.map((part) => part.open), accepting.open, ...open] }
 }
 
 const gatewayAlone: House = (site) => {
-  const { ingestUrl, statusApiUrl } = site.config
+  const { ingestUrl, statusApiUrl, builderUrl } = site.config
   if (!ingestUrl || !statusApiUrl) throw new Error('The gateway in a process of its own needs INGEST_URL and STATUS_API_URL.')
-  return openGateway(site, { ingest: forwardTo(ingestUrl), statusApi: forwardTo(statusApiUrl) })
+  return openGateway(site, { ingest: forwardTo(ingestUrl), statusApi: forwardTo(statusApiUrl), builder: builderUrl ? forwardTo(builderUrl) : null })
 }
 
 export const houses: Record<string, House> = {

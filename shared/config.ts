@@ -48,12 +48,16 @@ export const settings: Setting[] = [
   { name: 'MAX_UNPACKED_BYTES', default: '512Mi', means: 'largest content of an archive' },
   { name: 'MAX_ARCHIVE_ENTRIES', default: '10000', means: 'most files in an archive' },
   { name: 'BUILD_CONCURRENCY', default: '2', means: 'builds at once, over all replicas' },
+  { name: 'BUILD_CONCURRENCY_PER_ACCOUNT', default: null, means: 'builds at once of one account; absent: BUILD_CONCURRENCY' },
   { name: 'BUILD_TIMEOUT', default: '600', means: 'seconds after which a build is ended' },
+  { name: 'GARBAGE_GRACE', default: '86400', means: 'seconds that archives, contexts, images and environments stay when no version refers to them any more' },
+  { name: 'GARBAGE_INTERVAL', default: '3600', means: 'seconds from one collection of garbage to the next' },
   { name: 'READY_TIMEOUT', default: '60', means: 'seconds in which a new version must get ready, else the old one stays' },
   { name: 'PROXY_TIMEOUT', default: '60', means: 'seconds that a lambda has to answer' },
   { name: 'LOG_LEVEL', default: 'info', means: '`debug`, `info`, `warn` or `error`' },
   { name: 'INGEST_URL', default: null, means: 'ingest, when the gateway runs in a process of its own' },
   { name: 'STATUS_API_URL', default: null, means: 'status-api, likewise' },
+  { name: 'BUILDER_URL', default: null, means: 'builder-watcher, likewise; absent: that gateway does not answer `/garbage`' },
   { name: 'RUNTIME_PYTHON', default: null, means: 'Python that has the runtime\'s packages already; absent: kiln makes such an environment' },
   { name: 'KILN_PYTHON', default: null, means: 'Python >= 3.11 to use; absent: the newest on PATH' },
 ]
@@ -81,12 +85,17 @@ export interface Config {
   maxUnpackedBytes: number
   maxArchiveEntries: number
   buildConcurrency: number
+  /** Of one account. */
+  buildsOfAccount: number
   buildTimeoutMs: number
+  garbageGraceMs: number
+  garbageIntervalMs: number
   readyTimeoutMs: number
   proxyTimeoutMs: number
   logLevel: Level
   ingestUrl: string | null
   statusApiUrl: string | null
+  builderUrl: string | null
   runtimePython: string | null
 }
 
@@ -158,8 +167,11 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null, imageBuilders: allowed }, imageBuilder,
     baseImage: text('LAMBDA_BASE_IMAGE') ?? (kubernetes ? `${kubernetes.registry}/${usualBase}` : usualBase), tokens: tokensIn(text('TOKENS'), complaints),
     baseIntervalMs: seconds('BASE_INTERVAL'), maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
-    buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000), buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
-    proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'),
+    buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000),
+    buildsOfAccount: text('BUILD_CONCURRENCY_PER_ACCOUNT') === null ? number('BUILD_CONCURRENCY', 1, 1_000) : number('BUILD_CONCURRENCY_PER_ACCOUNT', 1, 1_000),
+    buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
+    garbageGraceMs: number('GARBAGE_GRACE', 1, 31_536_000) * 1_000, garbageIntervalMs: seconds('GARBAGE_INTERVAL'),
+    proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'), builderUrl: text('BUILDER_URL'),
     runtimePython: text('RUNTIME_PYTHON'),
   }
   if (complaints.length > 0) throw new Error(`kiln cannot start with these settings:\n${complaints.map((c) => `  - ${c}`).join('\n')}`)

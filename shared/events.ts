@@ -1,6 +1,7 @@
 // Facts: everything that can happen to a lambda, with its payload, its subject and its CloudEvents headers.
 import { createHash } from 'node:crypto'
 import type { Finding } from './finding.ts'
+import type { Priority } from './queue.ts'
 import type { Failure } from './trouble.ts'
 import type { Image, Kept, Packaged } from './builds.ts'
 import type { Observation } from './workloads.ts'
@@ -22,7 +23,7 @@ export interface Facts {
   'context.packaged': Packaged & { files: number }
   'context.refused': Failure
   /** Something has to be built, which takes its time: it waits for its turn. */
-  'image.queued': Packaged
+  'image.queued': Packaged & { priority: Priority }
   'image.started': { context: string; attempt: number }
   /** It waits for what it needs, such as a node; the platform's own words. */
   'image.pending': { context: string; attempt: number; reason: string; message: string }

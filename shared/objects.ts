@@ -38,7 +38,7 @@ export interface Objects {
 export const archiveName = (sha256: string): string => `archives/${sha256}.zip`
 export const contextName = (digest: string): string => `contexts/${digest}.tar.gz`
 
-/** The content in pieces of `size` bytes, only the last may be smaller; copied where its own pieces begin or end within one. Throws at the end when it has more or fewer bytes than it should. */
+/** In pieces of `size` bytes, but for the last; copied where its own pieces begin or end within one. Throws when there are more bytes than there should be, or, at the end, fewer. */
 export async function* piecesOf(name: string, content: Content, size: number): AsyncGenerator<Uint8Array, void> {
   let [seen, filled] = [0, 0]
   let piece: Buffer | null = null

@@ -19,9 +19,11 @@ export const namespace = z.string()
 const selectorKey = z.string().regex(labelKey, 'must be a Kubernetes label key')
   .refine((key) => !/^([^/]*\.)?(kubernetes|k8s)\.io\//.test(key), 'must not lie in kubernetes.io/ or k8s.io/')
 
+const selector = z.record(selectorKey, z.string().regex(label, 'must be a Kubernetes label value')).default({})
+
 export const deployParameters = z.strictObject({
   namespace: namespace.default('default').describe('Kubernetes namespace; a name only on the local platform'),
-  selector: z.record(selectorKey, z.string().regex(label, 'must be a Kubernetes label value')).default({}).describe('node labels that the lambda needs'),
+  selector: selector.describe('node labels that the lambda needs'),
   enable_gpu: z.boolean().default(false),
   pod_count: z.int().min(0).max(100).default(1),
   workers: z.int().min(1).max(64).default(1).describe('server processes in each pod'),

@@ -7,6 +7,7 @@ import type { Log } from './log.ts'
 import type { Logs } from './logs.ts'
 import type { Metrics } from './metrics.ts'
 import type { Objects } from './objects.ts'
+import type { Queue } from './queue.ts'
 import type { Records } from './records.ts'
 import type { Statuses } from './statuses.ts'
 import type { StoredImages } from './stored.ts'
@@ -21,6 +22,7 @@ export interface Ports {
   logs: Logs
   metrics: Metrics
   objects: Objects
+  queue: Queue
   records: Records
   statuses: Statuses
   stored: StoredImages

@@ -1,5 +1,6 @@
 // Records: what users want of their lambdas. Ingest is the only writer. The port; `nats/records.ts` keeps them in KV `lambdas`.
 import type { Parameters } from './parameters.ts'
+import type { Priority } from './queue.ts'
 
 export interface Version {
   version: number
@@ -8,6 +9,8 @@ export interface Version {
   parameters: Parameters
   /** The version whose image this one runs, when the image does not depend on what changed; null: it gets its own. */
   imageOf: number | null
+  /** Who waits for it. */
+  priority: Priority
   /** ISO 8601 */
   created: string
   /** The version whose content a rollback took. */

@@ -18,6 +18,7 @@ import { natsClaims } from './nats/claims.ts'
 import { connectNats, type Nats } from './nats/connect.ts'
 import { natsLogs } from './nats/logs.ts'
 import { natsObjects, natsReader } from './nats/objects.ts'
+import { natsQueue } from './nats/queue.ts'
 import { natsRecords } from './nats/records.ts'
 import { natsStatuses } from './nats/statuses.ts'
 import type { Objects } from './objects.ts'
@@ -64,7 +65,7 @@ export async function wire(config: Config, natsUrl: string, lend: () => Promise<
   const ports: Ports = {
     bases: platform.bases, builds: platform.builds, stored: platform.stored, workloads: platform.workloads, objects, logs, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), metrics: metrics({ processFigures: true }),
-    records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
+    queue: natsQueue(nats, log), records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
   }
   return {
     ports,

@@ -2,10 +2,11 @@
 import type { Delivery, Hearing, Settlement, Wish } from './bus.ts'
 import { nextFact, type FactName, type Heard } from './events.ts'
 import type { Ports } from './ports.ts'
+import type { Turns } from './queue.ts'
 import { Refusal, Unavailable, type Failure } from './trouble.ts'
 import { later, refuse, type Statement, type Verdict } from './verdict.ts'
 
-export interface Work<N extends FactName> extends Omit<Wish, 'fact' | 'refused'> {
+export interface Work<N extends FactName> extends Pick<Wish, 'name'> {
   /** The service: source of its facts, stage of its failures. */
   service: string
   fact: N
@@ -20,11 +21,18 @@ const maxBackoffMs = 120_000
 
 type WorkerPorts = Pick<Ports, 'bus' | 'log' | 'metrics'>
 
-/** Sets a service to work on one kind of fact, for ever. */
-export function work<N extends FactName>(ports: WorkerPorts, one: Work<N>): Promise<Hearing> {
+/** Sets a service to work on one kind of fact, for ever; `limit`: so many at once, over all replicas. */
+export function work<N extends FactName>(ports: WorkerPorts, one: Work<N> & { limit: number }): Promise<Hearing> {
   const { metrics, bus } = ports
   metrics.measure('kiln_queue_depth', 'Messages that wait for a stage', { stage: one.name }, async () => (await bus.depth(one.name)).waiting)
   return bus.hear({ name: one.name, fact: one.fact, limit: one.limit, refused: () => metrics.refused(one.name) }, (heard, delivery) => settle(ports, one, heard as Heard<N>, delivery))
+}
+
+/** The same for what waits in the queue. */
+export function workOnQueue(ports: WorkerPorts & Pick<Ports, 'queue'>, one: Work<'image.queued'> & Omit<Turns, 'refused'>): Promise<Hearing> {
+  const { metrics, queue } = ports
+  metrics.measure('kiln_queue_depth', 'Messages that wait for a stage', { stage: one.name }, async () => (await queue.depth(null)).waiting)
+  return queue.serve({ ...one, refused: () => metrics.refused(one.name) }, (heard, delivery) => settle(ports, one, heard, delivery))
 }
 
 async function settle<N extends FactName>(ports: WorkerPorts, one: Work<N>, heard: Heard<N>, delivery: Delivery): Promise<Settlement> {

@@ -9,6 +9,7 @@ import AdmZip from 'adm-zip'
 import { isUtf8 } from 'node:buffer'
 import { promisify } from 'node:util'
 import { crc32, inflateRaw } from 'node:zlib'
+import { aboutFile, fileName, nameFaults, notUtf8, visible, type FileName } from './file-names.ts'
 import type { Finding } from './finding.ts'
 
 export interface ZipLimits { maxUnpackedBytes: number; maxEntries: number }
@@ -19,6 +20,8 @@ export interface ZipFile {
   path: string
   /** As declared; no more is ever inflated. */
   bytes: number
+  /** In the zip. */
+  packedBytes: number
   /** Inflated now, and checked; or what is wrong with it. */
   content(): Promise<Buffer | Finding>
 }
@@ -38,7 +41,7 @@ export function openZip(bytes: Buffer, limits: ZipLimits): OpenZip {
   if (findings.length > 0) return refused(findings)
   const wanted = entries.filter(({ path, folder }) => !folder && !/^__MACOSX\/|(^|\/)\.DS_Store$/.test(path))
   const sorted = wanted.map((entry) => ({ entry, name: Buffer.from(entry.path) })).sort((a, b) => Buffer.compare(a.name, b.name))
-  return { ok: true, files: sorted.map(({ entry }) => ({ path: entry.path, bytes: entry.size, content: () => unpackOne(outline.zip, entry) })) }
+  return { ok: true, files: sorted.map(({ entry }) => ({ path: entry.path, bytes: entry.size, packedBytes: entry.packed, content: () => unpackOne(outline.zip, entry) })) }
 }
 
 /** Reads a whole zip into memory: path -> content. What `openZip` refuses is refused, and then what is wrong with the contents. */
@@ -72,8 +75,8 @@ const AT_ONCE = 16
 /** `before` is what was glued in front; `directory` and `end` are offsets in `zip`, which begins after it. */
 interface Outline { before: Buffer; zip: Buffer; directory: number; end: number; count: number }
 
-interface Entry {
-  name: Buffer; text: string; shown: string; path: string; folder: boolean; flags: number; method: number; crc: number
+interface Entry extends FileName {
+  name: Buffer; flags: number; method: number; crc: number
   packed: number; size: number; disk: number; kind: number; local: number; next: number
 }
 
@@ -114,8 +117,7 @@ function readRecord(zip: Buffer, at: number, end: number): Entry | null {
   const name = zip.subarray(at + 46, at + 46 + nameLength)
   const text = name.toString('utf8')
   return {
-    name, next, text, shown: visible(text), folder: text.endsWith('/'),
-    path: text.replace(/\/$/, '').split('/').filter((segment) => segment !== '.').join('/'),
+    name, next, ...fileName(text),
     flags: zip.readUInt16LE(at + 8), method: zip.readUInt16LE(at + 10), crc: zip.readUInt32LE(at + 16),
     packed: zip.readUInt32LE(at + 20), size: zip.readUInt32LE(at + 24), disk: zip.readUInt16LE(at + 34),
     kind: zip.readUInt16LE(at + 40) & 0xf000, local: zip.readUInt32LE(at + 42),
@@ -127,22 +129,11 @@ function readRecord(zip: Buffer, at: number, end: number): Entry | null {
 interface Rule { code: string; breaks: (entry: Entry) => boolean; says: string; fix: string }
 
 const REPACK = 'Make the zip again with a usual tool, for example `zip -r lambda.zip .` inside the folder.'
-const RENAME = 'Rename it to letters, digits, dots, dashes and underscores, and zip again.'
-const RELATIVE = 'Zip from inside the folder, so that every name is relative to it.'
 const REGULAR_KINDS = [0, 0x8000]
 const FOLDER_KIND = 0x4000
 const SYMBOLIC_LINK_KIND = 0xa000
 
 const entryRules: Rule[] = [
-  { code: 'NameNotUtf8', breaks: (e) => !isUtf8(e.name), says: 'has a name that is not UTF-8', fix: RENAME },
-  { code: 'NameHasNul', breaks: (e) => e.text.includes('\0'), says: 'has a NUL in its name', fix: RENAME },
-  { code: 'NameHasControlCharacter', breaks: (e) => /[\x01-\x1f\x7f-\x9f]/.test(e.text), says: 'has a control character in its name', fix: RENAME },
-  { code: 'NameHasBackslash', breaks: (e) => e.text.includes('\\'), says: 'has a backslash in its name', fix: 'Make the zip with a tool that separates folders by `/`.' },
-  { code: 'NameHasDriveLetter', breaks: (e) => /^[a-z]:/i.test(e.text), says: 'begins with a drive letter', fix: RELATIVE },
-  { code: 'NameAbsolute', breaks: (e) => e.text.startsWith('/'), says: 'is an absolute path', fix: RELATIVE },
-  { code: 'NameClimbs', breaks: (e) => e.path.split('/').includes('..'), says: 'climbs out of the zip with `..`', fix: RELATIVE },
-  { code: 'NameEmpty', breaks: hasEmptyName, says: 'is a name with nothing in it, or nothing between two slashes', fix: RENAME },
-  { code: 'NameTooLong', breaks: hasLongName, says: 'is longer than 255 bytes between two slashes, or than 1024 in all', fix: 'Shorten the name, and zip again.' },
   { code: 'Encrypted', breaks: (e) => (e.flags & 0x2041) !== 0, says: 'is encrypted', fix: 'Make the zip without a password.' },
   { code: 'UnsupportedMethod', breaks: (e) => ![0, 8].includes(e.method) || (e.flags & 0x20) !== 0, says: 'is compressed by a method other than deflate', fix: REPACK },
   { code: 'SymbolicLink', breaks: (e) => e.kind === SYMBOLIC_LINK_KIND, says: 'is a symbolic link', fix: 'Put the file itself in its place; `zip` does so unless told `-y`.' },
@@ -152,15 +143,8 @@ const entryRules: Rule[] = [
 ]
 
 function entryFaults(entry: Entry): Finding[] {
-  return entryRules.filter((rule) => rule.breaks(entry)).map(({ code, says, fix }) => about(entry, code, says, fix))
-}
-
-function hasEmptyName({ text, path, folder }: Entry): boolean {
-  return text === '' || (path === '' && !folder) || /^\/*$/.test(text) || text.includes('//')
-}
-
-function hasLongName({ name, path }: Entry): boolean {
-  return name.length > 1024 || path.split('/').some((segment) => Buffer.byteLength(segment) > 255)
+  const ofName = [...(isUtf8(entry.name) ? [] : [notUtf8(entry)]), ...nameFaults(entry)]
+  return [...ofName, ...entryRules.filter((rule) => rule.breaks(entry)).map(({ code, says, fix }) => about(entry, code, says, fix))]
 }
 
 function isSpecial({ kind, folder }: Entry): boolean {
@@ -185,7 +169,7 @@ function clash(a: { entry: Entry; key: string }, b: { entry: Entry; key: string 
   if (exact && (within || first.folder !== second.folder)) return [about(first, 'FileAndFolder', 'is both a file and a folder', 'Rename one of the two.')]
   if (exact) return [about(first, 'DuplicateName', 'is in the zip more than once', 'Keep one of them; make the zip afresh rather than adding to an old one.')]
   if (first.folder && second.folder) return []
-  return [about(first, 'NamesCollide', `is the same as ${second.shown} where upper and lower case (or two spellings of an accent) do not count`, 'Rename one of the two.')]
+  return [about(first, 'NamesCollide', `is the same as ${visible(second.text)} where upper and lower case (or two spellings of an accent) do not count`, 'Rename one of the two.')]
 }
 
 function layoutFaults({ before, zip, directory, end }: Outline, entries: Entry[]): Finding[] {
@@ -272,11 +256,4 @@ function refused(findings: Finding[]): { ok: false; findings: Finding[] } {
   return { ok: false, findings: rest > 0 ? [...findings.slice(0, MOST_FINDINGS), more] : findings }
 }
 
-function about({ shown }: Entry, code: string, says: string, fix: string): Finding {
-  return { code, message: `${shown === '' ? 'An entry' : `\`${shown}\``} ${says}.`, fix, file: shown }
-}
-
-function visible(text: string): string {
-  const escaped = text.replace(/[\x00-\x1f\x7f-\x9f\u200b-\u202e\u2066-\u2069]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
-  return escaped.length > 300 ? `${escaped.slice(0, 300)}…` : escaped
-}
+const about = ({ text }: Entry, code: string, says: string, fix: string): Finding => aboutFile(text, code, says, fix)

@@ -50,14 +50,17 @@ bases('all that was asked for is in the registry', async () => {
 bases('one of the other kind, and one behind a password', async () => {
   const login = { username: 'kiln', password: 'secret' }
   const locked = await registryServer({ auth: login })
-  const { reference } = await pushBase(locked.address, { kind: 'docker', login })
-  const { mediaType, manifest } = await readImage(reference, login)
-  assert.equal([mediaType, manifest.config.mediaType, manifest.layers[0]!.mediaType], [
-    'application/vnd.docker.distribution.manifest.v2+json', 'application/vnd.docker.container.image.v1+json', 'application/vnd.docker.image.rootfs.diff.tar.gzip',
-  ])
-  assert.match(await failure(readImage(reference)), '401')
-  assert.match(await failure(pushBase(locked.address)), '401')
-  await locked.close()
+  try {
+    const { reference } = await pushBase(locked.address, { kind: 'docker', login })
+    const { mediaType, manifest } = await readImage(reference, login)
+    assert.equal([mediaType, manifest.config.mediaType, manifest.layers[0]!.mediaType], [
+      'application/vnd.docker.distribution.manifest.v2+json', 'application/vnd.docker.container.image.v1+json', 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+    ])
+    assert.match(await failure(readImage(reference)), '401')
+    assert.match(await failure(pushBase(locked.address)), '401')
+  } finally {
+    await locked.close()
+  }
 })
 
 bases.run()
@@ -147,6 +150,7 @@ layers('a name that goes through a link ends where the link leads', async () => 
 layers('modes are those that the layer says', async () => {
   const { at } = await unpacked([await layerOf([dir('tmp/', 0o1777), dir('closed/', 0o500), { ...file('tool'), mode: 0o4755 }, { ...file('secret'), mode: 0o600 }])])
   const mode = async (path: string): Promise<number> => (await stat(at(path))).mode & 0o7777
+  assert.is((await stat(at('tool'))).mtimeMs, 0, 'and times')
   // A folder can be removed by who unpacked it.
   assert.equal(await Promise.all(['tmp', 'closed', 'tool', 'secret'].map(mode)), [0o1777, 0o700, 0o4755, 0o600])
 })

@@ -31,7 +31,7 @@ test.after.each(async () => {
 })
 
 async function start(concurrency = 2, on = ports): Promise<Hearing> {
-  const hearing = await startBuilderWatcher(on, { concurrency, timeoutMs: 60_000, builder: 'auto' })
+  const hearing = await startBuilderWatcher(on, { concurrency, perAccount: 100, timeoutMs: 60_000, builder: 'auto' })
   hearings.push(hearing)
   return hearing
 }
@@ -68,7 +68,7 @@ test('an image is queued, then started, then built, and its log is kept', async 
   await start()
   const record = await wanted('one')
   const { files: _, ...whatIsMade } = packaged('one')
-  assert.equal((await fact(ports, record.id, 'image.queued')).data, whatIsMade)
+  assert.equal((await fact(ports, record.id, 'image.queued')).data, { ...whatIsMade, priority: 'person' })
   const started = await fact(ports, record.id, 'image.started')
   assert.equal([started.data, started.source], [{ context: digestFor('one'), attempt: 1 }, 'kiln/builder-watcher'])
   const built = await fact(ports, record.id, 'image.built')
@@ -101,7 +101,7 @@ test('so many builds at once, over two replicas; the others wait their turn', as
   for (const [i, word] of words.entries()) {
     await begun(Math.min(i + 2, words.length))
     assert.is(ports.builds.under.now, Math.min(2, words.length - i))
-    assert.is((await ports.bus.depth('builder-watcher')).waiting, Math.max(0, words.length - 2 - i))
+    assert.is((await ports.queue.depth(null)).waiting, Math.max(0, words.length - 2 - i))
     ends.get(digestFor(word))!(good(word))
     await fact(ports, records[i]!.id, 'image.built')
     if (i + 2 < words.length) await begun(i + 3)

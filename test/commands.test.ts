@@ -7,6 +7,7 @@ import { obeyCommands } from '../services/ingest/commands.ts'
 import { ingest } from '../services/ingest/index.ts'
 import { caller, factsOf, ownZip, seen, type Caller } from './stand/caller.ts'
 import { fact } from './stand/await.ts'
+import { imageOf } from './stand/platform.ts'
 import { standPorts } from './stand/ports.ts'
 import { capabilities, site, type Site } from './stand/site.ts'
 
@@ -123,6 +124,29 @@ test('every verb does what its HTTP request does', async () => {
   await send('delete', { lambda_id: id })
   await seen(house, id, 'lambda.deleted')
   assert.is((await user.get(`/lambdas/${id}`)).status, 404)
+})
+
+test('an update may rebase: a new version through every stage, of the same archive and parameters', async () => {
+  const id = randomUUID()
+  const reference = (word: string): string => `registry.example/base@sha256:${word}`
+  const baseIs = (word: string): void => house.ports.bases.decide(async () => ({ base: { reference: reference(word), platform: 'linux/amd64', runtime: null, triggers: false } }))
+  house.ports.builds.decide(async (build) => ({ built: true, image: imageOf(build) }))
+  baseIs('old')
+  await send('create', { lambda_id: id, archive: await stored('rebased'), parameters: { name: 'rebased' } })
+  await seen(house, id, 'workload.running', 1)
+  baseIs('new')
+  await send('update', { lambda_id: id, rebase: true })
+  await seen(house, id, 'workload.running', 2)
+  const { name, versions } = (await user.get(`/lambdas/${id}`)).body
+  assert.equal([name, versions.map((v: any) => v.base.reference), versions[0].archive], ['rebased', ['old', 'new'].map(reference), versions[1].archive])
+  assert.equal((await factsOf(house, id)).filter((f) => /^(context|image).* 2$/.test(f)), ['context.packaged 2', 'image.queued 2', 'image.started 2', 'image.built 2'])
+  await send('update', { lambda_id: id, rebase: 'yes' }, { id: 'rebase-yes' })
+  const { error_code, errors } = (await rejection('rebase-yes')).json<{ error_code: number; errors: Array<{ field: string; message: string }> }>()
+  assert.equal([error_code, errors.map((e) => [e.field, e.message])], [42005, [['rebase', 'rebase must be true or false.']]])
+  await send('update', { lambda_id: id, rebase: false, parameters: { description: 'three' } })
+  await seen(house, id, 'workload.running', 3)
+  assert.equal((await factsOf(house, id)).filter((f) => /^(context|image).* 3$/.test(f)), [])
+  house.ports.bases.decide(async () => ({ base: null }))
 })
 
 test('a refused command is rejected with the findings that HTTP answers', async () => {

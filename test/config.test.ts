@@ -1,3 +1,4 @@
+// Configuration and parameters: what is taken, and what is complained of by name.
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
 import { readConfig } from '../shared/config.ts'
@@ -20,9 +21,25 @@ config('on Kubernetes: images, contexts and namespaces have their places', () =>
   assert.equal([kubernetes?.namespaces, kubernetes?.buildLimits, kubernetes?.insecureRegistries, kubernetes?.scheduleTimeoutMs], [['blue', 'green'], { cpu: '2', memory: '4Gi' }, ['registry.example:5000'], 300_000])
   assert.equal([can.runDockerCommands, can.readSecrets, can.namespaces, objects.kind, baseImage], [true, true, ['blue', 'green'], 's3', 'registry.example:5000/team/lpa-lambda-base:latest'])
 })
+config('images are made by the operator\'s builder, and by those that lambdas may ask for; for this machine unless it is said', () => {
+  const of = (env: Record<string, string>): unknown[] => {
+    const { imageBuilder, can, kubernetes } = readConfig({ ...onKubernetes, ...env })
+    return [imageBuilder, can.imageBuilders, kubernetes!.imagePlatform]
+  }
+  const here = `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`
+  assert.equal(of({}), ['auto', ['auto'], here])
+  assert.equal(of({ IMAGE_BUILDER: 'kaniko' }), ['kaniko', ['kaniko'], here])
+  assert.equal(of({ IMAGE_BUILDERS: 'kaniko, auto', IMAGE_PLATFORM: 'linux/arm/v7' }), ['auto', ['auto', 'kaniko'], 'linux/arm/v7'])
+  const { imageBuilder, can } = readConfig({})
+  assert.equal([imageBuilder, can.imageBuilders], ['auto', ['auto']])
+})
+for (const env of [{ IMAGE_BUILDER: 'kaniko' }, { IMAGE_BUILDERS: 'kaniko' }]) {
+  config(`without pods there is no ${Object.entries(env).join(' ')}`, () => assert.throws(() => readConfig(env), /IMAGE_BUILDER.*PLATFORM=local/))
+}
 const badOnes: Array<[string, Record<string, string>]> = [
   ['OBJECTS', { OBJECTS: 'nats://kiln' }], ['LAMBDA_REGISTRY', { LAMBDA_REGISTRY: 'http://registry/' }], ['LAMBDA_NAMESPACES', { LAMBDA_NAMESPACES: 'kube-system' }],
   ['BUILD_LIMITS', { BUILD_LIMITS: 'cpu:2' }], ['INSTALLATION', { INSTALLATION: 'My Kiln' }], ['AWS_SECRET_ACCESS_KEY', { AWS_ACCESS_KEY_ID: 'x' }], ['S3_ENDPOINT', { S3_ENDPOINT: 's3.example' }],
+  ['IMAGE_BUILDER', { IMAGE_BUILDER: 'docker' }], ['IMAGE_BUILDERS', { IMAGE_BUILDERS: 'auto,docker' }], ['IMAGE_PLATFORM', { IMAGE_PLATFORM: 'arm64' }],
 ]
 for (const [name, env] of badOnes) config(`a ${name} that cannot be is complained of by name`, () => assert.throws(() => readConfig({ ...onKubernetes, ...env }), (error: Error) => error.message.includes(name)))
 config.run()
@@ -33,7 +50,7 @@ const fields = (given: unknown): string[] => { const result = parseParameters(gi
 
 parameters('nothing given: all defaults', () => {
   const result = parseParameters({})
-  assert.ok(result.ok && result.parameters.deploy_parameters.pod_count === 1)
+  assert.ok(result.ok && result.parameters.deploy_parameters.pod_count === 1 && result.parameters.image_builder === null)
 })
 const bad: Array<[string, unknown, string[]]> = [
   ['unknown names', { nme: 'x', deploy_parameters: { pods: 1 } }, ['deploy_parameters.pods', 'nme']],
@@ -50,6 +67,7 @@ const bad: Array<[string, unknown, string[]]> = [
   ['no object', [], ['parameters']],
   ['too large', { user_config: { x: 'y'.repeat(70_000) } }, ['parameters']],
   ['another lambda type', { lambda_type: 'agent' }, ['lambda_type']],
+  ['a builder that there is not', { image_builder: 'docker' }, ['image_builder']],
 ]
 for (const [what, given, expected] of bad) parameters(`${what}: refused by name`, () => assert.equal(fields(given).sort(), [...expected].sort()))
 

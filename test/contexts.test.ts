@@ -48,11 +48,15 @@ whole('the code lies under lambda/, with the runtime\'s files and its requiremen
 
 whole('kiln\'s own files replace what the user sent under their names, and nothing else', async () => {
   const names = ['run.py', 'luna_lambda_tools/__init__.py', 'luna_lambda_tools/evil.py', 'luna_lambda_tools/requirements.txt', 'lambda_main.py', 'sub/run.py', 'luna_lambda_tools_extra.py', 'Dockerfile', 'lambda/x']
-  const { whole } = await partsOf(Object.fromEntries(names.map((name) => [name, 'mine'])))
+  const given = Object.fromEntries(names.map((name) => [name, 'mine']))
+  const { whole } = await partsOf(given)
   assert.equal(Object.entries(whole).filter(([, text]) => text === 'mine').map(([name]) => name).sort(),
     ['lambda/Dockerfile', 'lambda/lambda/x', 'lambda/lambda_main.py', 'lambda/luna_lambda_tools_extra.py', 'lambda/sub/run.py'])
   assert.equal([whole['lambda/run.py'], whole['lambda/luna_lambda_tools/evil.py'], whole['lambda/luna_lambda_tools/requirements.txt']], ['# kiln\'s', undefined, 'sanic==1\n'])
   assert.match(whole['Dockerfile']!, /^FROM registry/)
+  const { packaged, archives } = await made(given)
+  const all = (await unpackedEntries(archives.get(packaged.context.name)!)).map(({ name }) => name)
+  assert.is(new Set(all).size, all.length, 'nothing lies there twice')
 })
 
 whole('every input counts', async () => {

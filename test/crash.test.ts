@@ -69,6 +69,8 @@ async function check(kiln: TestKiln): Promise<void> {
     for (const once of ['lambda.accepted', 'context.packaged', 'image.started', 'image.built', 'workload.applied']) {
       assert.is(facts.filter((one) => one.fact === once).length, 1, `${once} of lambda ${n}`)
     }
+    // Those that were quick never waited.
+    assert.ok(facts.filter((one) => one.fact === 'image.queued').length <= 1, `image.queued of lambda ${n}`)
     const { timeline } = (await (await fetch(`${kiln.address}/lambdas/${idOf(n)}`)).json()) as { timeline: Array<{ fact: string }> }
     assert.is(new Set(timeline.map((one) => one.fact)).size, timeline.length)
   }

@@ -139,7 +139,7 @@ test('every port that is named exists where it is named', () => {
   for (const set of all<V1StatefulSet>('StatefulSet')) assert.is(named<V1Service>('Service', set.spec!.serviceName!)?.spec?.clusterIP, 'None')
 })
 test('every address in the settings leads to a port of a Service', () => {
-  const addresses = ['NATS_URL', 'INGEST_URL', 'STATUS_API_URL'].map((name) => new URL(given[name]!))
+  const addresses = ['NATS_URL', 'INGEST_URL', 'STATUS_API_URL', 'BUILDER_URL'].map((name) => new URL(given[name]!))
   const triggers = all<ScaledObject>('ScaledObject').flatMap(({ spec }) => spec.triggers.map(({ metadata }) => new URL(metadata.url)))
   for (const { hostname, port } of [...addresses, ...triggers]) {
     const ports = named<V1Service>('Service', hostname.split('.')[0]!)?.spec?.ports
@@ -168,7 +168,7 @@ test('who reaches whom in kiln\'s namespace: NATS is for kiln, the services are 
   const metrics = 'kiln-metrics=true -> http'
   const expected: Record<string, string[]> = {
     nats: ['kiln-nats=true -> client', ...services.map((name) => `${name} -> client`), 'nats -> routes'], gateway: ['everyone -> http', metrics],
-    ingest: ['gateway -> http', metrics], 'status-api': ['gateway -> http', metrics, 'kubernetes.io/metadata.name=keda -> http'],
+    ingest: ['gateway -> http', metrics], 'builder-watcher': ['gateway -> http', metrics], 'status-api': ['gateway -> http', metrics, 'kubernetes.io/metadata.name=keda -> http'],
   }
   for (const workload of workloads) {
     assert.ok(concerning(workload).every(({ spec }) => spec!.policyTypes!.join() === 'Ingress') && concerning(workload).some(({ spec }) => !spec!.ingress), nameOf(workload))

@@ -24,7 +24,7 @@ const pods: Server[] = []
 test.before(async () => {
   house = await site()
   table = await places(house.ports)
-  front = await listen(house.ports, { ingest: house.ingest.fetch, statusApi: house.statusApi.fetch, places: table, proxy: proxy({ timeoutMs: 2_000 }), accountOf: accountsBy(new Map()) }, { host: '127.0.0.1', port: 0 })
+  front = await listen(house.ports, { ingest: house.ingest.fetch, statusApi: house.statusApi.fetch, builder: null, places: table, proxy: proxy({ timeoutMs: 2_000 }), accountOf: accountsBy(new Map()) }, { host: '127.0.0.1', port: 0 })
   user = caller(`http://127.0.0.1:${front.port}`)
 })
 test.after(async () => {

@@ -127,6 +127,9 @@ test('the interface describes itself, with the schema that validates', async () 
       assert.ok(Object.values(body.paths[path][method].responses).every((answer: any) => typeof answer.description === 'string'), `${method} ${path}`)
     }
   }
+  const taken = (path: string, method: string, type: string): string[] => Object.keys(body.paths[path][method].requestBody.content[type].schema.properties)
+  assert.equal(taken('/lambdas/{id}', 'put', 'application/json'), ['archive', 'parameters', 'rebase'])
+  for (const [path, method, type] of [['/lambdas', 'post', 'application/json'], ['/lambdas/{id}', 'put', 'multipart/form-data']] as const) assert.equal(taken(path, method, type), ['archive', 'parameters'])
   const schema = body.components.schemas.Parameters
   assert.equal(schema, JSON.parse(JSON.stringify(z.toJSONSchema(parameters, { io: 'input', target: 'draft-2020-12' }))))
   assert.equal([schema.additionalProperties, schema.properties.deploy_parameters.additionalProperties, schema.required ?? []], [false, false, []])

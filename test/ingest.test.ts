@@ -157,7 +157,7 @@ test('what a crash kept from being stated is made good at the next start, and th
   const [id, time] = [randomUUID(), new Date().toISOString()]
   const record: LambdaRecord = {
     id, account: 'default', version: 1, epoch: 0, alive: true, deleted: false, cancelled: [], created: time, updated: time,
-    versions: [{ version: 1, archive: { digest: sha256(zip), bytes: zip.length }, parameters: parsed.parameters, imageOf: null, created: time }],
+    versions: [{ version: 1, archive: { digest: sha256(zip), bytes: zip.length }, parameters: parsed.parameters, imageOf: null, priority: 'person', created: time }],
     change: { fact: 'lambda.accepted', time, cause: 'before the crash' },
   }
   await ports.objects.put(archiveName(sha256(zip)), zip)

@@ -1,5 +1,6 @@
 // What stands for the builder of images, on bases that are in a registry: what it takes over from them, and what it says of those that it cannot have.
-import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { chmod, mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { suite } from 'uvu'
@@ -8,13 +9,13 @@ import { layerOf, pushBase, pushImage, pushIndex } from './stand/base-image.ts'
 import { executorRuns } from './stand/kubernetes/executor-runs.ts'
 import { observedPods } from './stand/kubernetes/observed-pods.ts'
 import { observed } from './stand/kubernetes/observed.ts'
-import { readImage, sha256, type ReadImage } from './stand/read-image.ts'
+import { readImage, sha256, type ImageFile, type ReadImage } from './stand/read-image.ts'
 import { registryServer } from './stand/registry.ts'
 
 const folder = await mkdtemp(join(tmpdir(), 'kiln-test-executor-bases-'))
 const on = await observed()
 const { registry } = on
-const { built } = executorRuns(folder)
+const { built, context, run } = executorRuns(folder)
 
 const test = suite('what stands for the builder of images, on bases')
 test.after(async () => {
@@ -96,6 +97,17 @@ test('every instruction does what it does on a base', async () => {
   assert.equal(made.files.get('opt/luna'), base.files.get('opt/luna'), 'a folder that something comes into stays whose it is')
 })
 
+test('what is copied has the modes that it has in the context', async () => {
+  const { reference } = await pushBase(registry)
+  const path = await context({ 'Dockerfile': `FROM ${reference}\nCOPY code /code\n`, 'code/tool': '', 'code/secret': '' })
+  for (const [name, mode] of [['', 0o770], ['tool', 0o777], ['secret', 0o600]] as const) await chmod(join(path, 'code', name), mode)
+  const destination = `${registry}/modes:v1`
+  const { code, printed } = await run([`--context=dir://${path}`, `--destination=${destination}`])
+  assert.is(code, 0, printed)
+  const { files } = await readImage(destination)
+  assert.equal(['code', 'code/tool', 'code/secret'].map((name) => files.get(name)!.mode), [0o770, 0o777, 0o600])
+})
+
 test('an ENTRYPOINT is without the CMD of the base, unless there is one with it', async () => {
   const { reference } = await pushBase(registry, { config: { Entrypoint: ['old'], Cmd: ['inherited'] } })
   const parts = async (lines: string): Promise<unknown[]> => { const { config } = await image(`FROM ${reference}\n${lines}`); return [config.config['Entrypoint'], config.config['Cmd']] }
@@ -113,23 +125,33 @@ test('a base without an environment gets the usual PATH; what it has in store fo
 })
 
 test('RUN finds the files of the base, in its working folder and as its environment has them; what it takes away is gone', async () => {
+  // No folder of this machine: a step that went astray would find nothing there to write to.
+  const top = `kiln-${randomUUID()}`
   const { reference } = await pushBase(registry, {
-    env: ['PLACE=/opt/place'], config: { WorkingDir: '/opt' }, files: { 'opt/place/word': 'from the base', 'opt/gone/a': 'a', 'opt/gone/b': 'b', 'opt/edited': 'before', 'opt/__pycache__/x.pyc': 'x' },
+    config: { Env: ['PATH=/nowhere', `PLACE=/${top}/place`], WorkingDir: `/${top}` },
+    files: Object.fromEntries([['place/word', 'from the base'], ['gone/a', 'a'], ['gone/b', 'b'], ['edited', 'before'], ['rewritten', 'before'], ['__pycache__/x.pyc', 'x']].map(([name, text]) => [`${top}/${name}`, text!])),
   })
   const base = await readImage(reference)
-  const made = await image([
-    `FROM ${reference}`, 'RUN cat "$PLACE"/word /opt/place/word place/word > read', 'RUN rm -r gone && rm place/word && chmod 700 edited && echo y > __pycache__/y.pyc', 'RUN ln -s /opt/read /opt/link && mkdir -p /opt/new/deep', '',
-  ].join('\n'))
-  assert.is(made.files.get('opt/read')!.content, sha256('from the base'.repeat(3)))
-  assert.equal(entriesAbove(made, base), ['opt/.wh.gone', 'opt/place/.wh.word', 'opt/', 'opt/edited', 'opt/link', 'opt/new/', 'opt/new/deep/', 'opt/place/', 'opt/read'])
-  assert.equal(['opt/gone', 'opt/gone/a', 'opt/place/word'].filter((path) => made.files.has(path)), [])
-  assert.equal([made.files.get('opt/edited')!.mode, made.files.get('opt/link')!.content], [0o700, '/opt/read'])
+  const made = await image({
+    'copied': 'copied',
+    'Dockerfile': [
+      `FROM ${reference}`, `RUN cat "$PLACE"/word /${top}/place/word place/word > read`, 'RUN rm -r gone && rm place/word && chmod 700 edited && printf "after!" > rewritten && echo y > __pycache__/y.pyc',
+      `RUN ln -s /${top}/read /${top}/link && mkdir /${top}/new && mkdir /${top}/new/deep && ln -s /${top}/new /${top}/to-new && ln -s /${top}-else/deep out`, `COPY copied /${top}/to-new/`, `COPY copied /${top}/out/`, '',
+    ].join('\n'),
+  })
+  const own = entriesAbove(made, base).map((name) => name.replace(top, '.'))
+  assert.equal(own, [
+    './.wh.gone', './place/.wh.word', './', '.-else/', '.-else/deep/', '.-else/deep/copied', './edited', './link', './new/', './new/copied', './new/deep/', './out', './place/', './read', './rewritten', './to-new',
+  ])
+  const file = (name: string): ImageFile | undefined => made.files.get(`${top}/${name}`)
+  assert.equal(['gone', 'gone/a', 'place/word'].map(file), [undefined, undefined, undefined])
+  assert.equal([file('edited')!.mode, file('link')!.content, file('read')!.content], [0o700, `/${top}/read`, sha256('from the base'.repeat(3))])
 
   const { create, ended, log } = observedPods(on)
-  await create('over-base', { image: made.reference, command: ['sh', '-c', 'cat /opt/read; cat link; ls place gone; python3 -c "print()"; echo "$PLACE"'] })
+  await create('over-base', { image: made.reference, command: ['sh', '-c', `cat /${top}/read; cat link; ls place gone; python3 -c "print()"; echo "$PLACE"`] })
   await ended('over-base')
   const printed: string = await log('over-base')
-  assert.match(printed, /^from the basefrom the basefrom the basefrom the basefrom the basefrom the base/)
+  assert.is(printed.split('from the base').length - 1, 6)
   assert.match(printed, /'?gone'?: No such file/)
   assert.not.match(printed, 'word')
 })
@@ -182,22 +204,25 @@ test('a registry of bases that is away, or without TLS and nobody spoke of it', 
 test('a registry that asks who it is; and layers of one registry in another', async () => {
   const login = { username: 'kiln', password: 'secret' }
   const locked = await registryServer({ auth: login })
-  const { reference } = await pushBase(locked.address, { login, layers: 2 })
-  const anonymous = await built(`FROM ${reference}\n`)
-  assert.equal([anonymous.code, anonymous.last], [1, `error building image: unable to complete operation after 0 attempts, last error: GET http://${locked.address}/v2/lpa-lambda-base/manifests/latest: `
-    + 'UNAUTHORIZED: authentication required; [map[Action:pull Class: Name:lpa-lambda-base Type:repository]]'])
-  const files = { Dockerfile: `FROM ${reference}\nCOPY a /a\n`, a: '' }
-  for (const [index, entry] of [login, { auth: Buffer.from('kiln:secret').toString('base64') }].entries()) {
-    const home = join(folder, `docker-${index}`)
-    await mkdir(home)
-    await writeFile(join(home, 'config.json'), JSON.stringify({ auths: { [index === 0 ? locked.address : `http://${locked.address}/v1/`]: entry } }))
-    const destinations = [`${locked.address}/mine-${index}:v1`, `${registry}/theirs-${index}:v1`]
-    const { code, printed } = await built(files, destinations.map((one) => `--destination=${one}`), { DOCKER_CONFIG: home })
-    assert.is(code, 0, printed)
-    const [here, there] = [await readImage(destinations[0]!, login), await readImage(destinations[1]!)]
-    assert.equal([here.manifest.layers.length, there.digest], [3, here.digest])
+  try {
+    const { reference } = await pushBase(locked.address, { login, layers: 2 })
+    const anonymous = await built(`FROM ${reference}\n`)
+    assert.equal([anonymous.code, anonymous.last], [1, `error building image: unable to complete operation after 0 attempts, last error: GET http://${locked.address}/v2/lpa-lambda-base/manifests/latest: `
+      + 'UNAUTHORIZED: authentication required; [map[Action:pull Class: Name:lpa-lambda-base Type:repository]]'])
+    const files = { Dockerfile: `FROM ${reference}\nCOPY a /a\n`, a: '' }
+    for (const [index, entry] of [login, { auth: Buffer.from('kiln:secret').toString('base64') }].entries()) {
+      const home = join(folder, `docker-${index}`)
+      await mkdir(home)
+      await writeFile(join(home, 'config.json'), JSON.stringify({ auths: { [index === 0 ? locked.address : `http://${locked.address}/v1/`]: entry } }))
+      const destinations = [`${locked.address}/mine-${index}:v1`, `${registry}/theirs-${index}:v1`]
+      const { code, printed } = await built(files, destinations.map((one) => `--destination=${one}`), { DOCKER_CONFIG: home })
+      assert.is(code, 0, printed)
+      const [here, there] = [await readImage(destinations[0]!, login), await readImage(destinations[1]!)]
+      assert.equal([here.manifest.layers.length, there.digest], [3, here.digest])
+    }
+  } finally {
+    await locked.close()
   }
-  await locked.close()
 })
 
 test('what it does not know it does not pass over', async () => {

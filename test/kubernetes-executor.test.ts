@@ -105,10 +105,13 @@ test('a registry that does not answer, one that refuses, and one without TLS tha
   assert.equal([away.code, away.last], [1, `${words}"127.0.0.1:9/x:v1": creating push check transport for 127.0.0.1:9 failed: `
     + 'Get "https://127.0.0.1:9/v2/": dial tcp 127.0.0.1:9: connect: connection refused; Get "http://127.0.0.1:9/v2/": dial tcp 127.0.0.1:9: connect: connection refused'])
   const locked = await registryServer({ auth: { username: 'kiln', password: 'secret' } })
-  const refused = await built('FROM base:latest\n', [`--destination=${locked.address}/x:v1`])
-  assert.equal([refused.code, refused.last], [1, `${words}"${locked.address}/x:v1": POST http://${locked.address}/v2/x/blobs/uploads/: UNAUTHORIZED: authentication required; `
-    + '[map[Action:pull Class: Name:x Type:repository] map[Action:push Class: Name:x Type:repository]]'])
-  await locked.close()
+  try {
+    const refused = await built('FROM base:latest\n', [`--destination=${locked.address}/x:v1`])
+    assert.equal([refused.code, refused.last], [1, `${words}"${locked.address}/x:v1": POST http://${locked.address}/v2/x/blobs/uploads/: UNAUTHORIZED: authentication required; `
+      + '[map[Action:pull Class: Name:x Type:repository] map[Action:push Class: Name:x Type:repository]]'])
+  } finally {
+    await locked.close()
+  }
   const plain = await built('FROM base:latest\n', ['--destination=registry.test:5000/x:v1'])
   assert.match(plain.last, /failed: Get "https:\/\/registry\.test:5000\/v2\/": http: server gave HTTP response to HTTPS client$/)
 })

@@ -21,7 +21,7 @@ const packaged = { context: { name: 'c', digest: 'ctx', bytes: 1, code }, founda
 
 const payload = {
   'lambda.accepted': { archive: { digest: 'a', bytes: 1 }, name: 'x', image: null }, 'lambda.enabled': { image: null },
-  'context.packaged': { ...packaged, files: 1 }, 'context.refused': { ...failure, stage: 'packager' }, 'image.queued': packaged,
+  'context.packaged': { ...packaged, files: 1 }, 'context.refused': { ...failure, stage: 'packager' }, 'image.queued': { ...packaged, priority: 'person' },
   'image.outdated': { base: base.name, reference: base.reference, newer: 'base@sha256:new' },
   'image.started': { context: 'ctx', attempt: 1 }, 'image.pending': { context: 'ctx', attempt: 1, reason: 'Unschedulable', message: 'No node.' }, 'image.built': { image, context: 'ctx', reused: false, seconds: 1 }, 'image.failed': failure,
   'workload.applied': { image, pod_count: 1 }, 'workload.failed': { ...failure, stage: 'deployer' }, 'workload.running': sight(['http://127.0.0.1:1']),
@@ -131,6 +131,7 @@ folding('that a base image moved is told of a life that ends with it, too', () =
   const facts = [heard('lambda.accepted'), heard('context.packaged'), heard('image.outdated')]
   const straight = foldAll(facts)
   assert.equal([straight.versions[1]!.state, straight.seq, straight.version], ['packaged', 3, 1])
+  assert.is(fold(null, facts[2]!).version, 1)
   for (const order of permutations(facts)) assert.equal(foldAll(order), straight)
 })
 folding('a version that is long forgotten does not come back with its base image', () => {

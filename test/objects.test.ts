@@ -262,6 +262,20 @@ s3('what a put left behind is taken away', async () => {
   const { s3: client } = await s3Store(options, usualLimits)
   assert.equal((await client.listMultipartUploads({ Bucket: bucket })).Uploads ?? [], [])
 })
+s3('a content that breaks off waits for no part on its way', async () => {
+  const [sent, arrived] = [[] as string[], gate()]
+  await standing((request, response) => {
+    if (request.method !== 'GET') sent.push(`${request.method} ${/partNumber=\d/.exec(request.url!) ?? ''}`)
+    if (request.method === 'PUT') arrived.open()
+    // No part is ever answered.
+    if (request.method !== 'PUT') request.resume().on('end', () => multipart(request, response))
+  }, async (endpoint) => {
+    const objects = await s3Objects({ bucket: 'bucket', ...options, endpoint }, { ...usualLimits, answerMs: 1_000 })
+    const broken = new Error('the disk is gone')
+    assert.is(await trouble(objects.put('x', { bytes: 12_000_000, async *open() { yield Buffer.alloc(6_000_000); await arrived.promise; throw broken } })), broken)
+  })
+  assert.equal(sent, ['POST ', 'PUT partNumber=1', 'DELETE '])
+})
 s3('the reader of a part sets the pace', async () => {
   const objects = await s3Objects({ bucket: unique('pace'), ...options })
   const content = repeated(60_000_000)
@@ -340,7 +354,8 @@ s3('nothing is sent that only Amazon understands', async () => {
     await objects.get('x')
     for await (const piece of (await objects.part('x', 1))!) assert.ok(piece)
   })
-  assert.equal(sent.map(({ method, headers }) => [method, headers['content-length']]).filter(([method]) => method === 'PUT').map(([, bytes]) => Number(bytes)), [3_000_000, 3_000_000, 5_242_880, 5_242_880, 1_514_240])
+  const sizes = sent.filter(({ method }) => method === 'PUT').map(({ headers }) => Number(headers['content-length']))
+  assert.equal(sizes, [3_000_000, 3_000_000, 5_242_880, 5_242_880, 1_514_240])
   assert.equal(sent.map(({ method }) => method).join(' '), 'GET PUT PUT POST PUT PUT PUT POST GET HEAD GET')
   for (const { headers, method } of sent) {
     assert.equal(Object.keys(headers).filter((name) => /checksum|trailer|decoded|encoding|expect/.test(name)), [])
@@ -385,8 +400,8 @@ s3('an answer that does not come, stops or never ends is given up', async () => 
     await isUnavailable(allOf(await objects.part('silent', 0)), `S3 at ${endpoint} did not answer in time to getting silent in bucket bucket.`)
     const whole = (await objects.part('whole', 0))![Symbol.asyncIterator]()
     assert.is(String((await whole.next()).value), 'half')
-    halfRead.open()
     await isUnavailable(allOf(await objects.part('stopping', 0)), `S3 at ${endpoint} began to answer and did not end in time.`)
+    halfRead.open()
     assert.is(String((await whole.next()).value), ' whole', 'only the time counts that the store takes')
   })
 })
@@ -436,7 +451,11 @@ s3('an answer that is not the part that was asked for is none', async () => {
     response.writeHead(200, headers).end(request.method === 'HEAD' ? undefined : 'x'.repeat(Number(headers['content-length'])))
   }, async (endpoint) => {
     const objects = await s3Objects({ bucket: 'bucket', ...options, endpoint })
-    for (const name of Object.keys(answers)) await isUnavailable(allOf(await objects.part(name, 2)), `S3 at ${endpoint} cannot be reached for getting ${name} in bucket bucket: the answer `)
+    for (const name of Object.keys(answers)) {
+      const error = await trouble(allOf(await objects.part(name, 2)))
+      assert.instance(error, Unavailable, error.stack)
+      assert.match(error.message, `S3 at ${endpoint} was asked for a part of ${name}, and `)
+    }
   })
 })
 s3.run()
@@ -474,7 +493,9 @@ async function chunksKept(name?: string): Promise<number> {
 /** kiln's own; the client's are of another kind, and the server forgets them after a while. */
 const readers = async (): Promise<string[]> => {
   const found: string[] = []
-  for await (const { name, config } of mine.nats.jsm.consumers.list('OBJ_kiln')) if (config.filter_subject?.startsWith('$O.kiln.C.') && config.deliver_subject === undefined) found.push(name)
+  for await (const { name, config } of mine.nats.jsm.consumers.list('OBJ_kiln')) {
+    if (config.filter_subject?.startsWith('$O.kiln.C.') && config.deliver_subject === undefined) found.push(name)
+  }
   return found
 }
 
@@ -487,9 +508,12 @@ nats('other clients read what kiln put, and kiln what they put', async () => {
   assert.equal([size, chunks, deleted], [1_000_000, 8, false])
   assert.is(Date.parse(mtime), (await mine.objects.list('ours'))[0]!.modifiedMs)
 
-  await mine.store.putBlob({ name: 'theirs', options: { max_chunk_size: 1_000 } }, bytes)
+  // More chunks than may be asked for at once, and a name that is not the same in every kind of base64.
+  await mine.objects.put('???>>>', bytes)
+  assert.ok(bytes.equals((await mine.store.getBlob('???>>>'))!))
+  await mine.store.putBlob({ name: 'theirs', options: { max_chunk_size: 200 } }, bytes)
   assert.ok(bytes.equals((await mine.objects.get('theirs'))!))
-  for (const from of [999, 1_000, 654_321]) assert.ok(bytes.subarray(from).equals(await allOf(await mine.objects.part('theirs', from))), String(from))
+  for (const from of [199, 200, 654_321]) assert.ok(bytes.subarray(from).equals(await allOf(await mine.objects.part('theirs', from))), String(from))
   await mine.objects.put('theirs', Buffer.from('ours'))
   assert.equal([String(await mine.store.getBlob('theirs').then((blob) => Buffer.from(blob!))), await chunksKept('theirs')], ['ours', 1])
 })
@@ -498,7 +522,8 @@ nats('nothing is left over of what was replaced, removed or failed', async () =>
   for (let i = 0; i < 3; i++) await mine.objects.put('left', repeated(1_000_000))
   await mine.objects.put('left/removed', repeated(1_000_000))
   await mine.objects.remove('left/removed')
-  await trouble(mine.objects.put('left/failed', { ...repeated(5_000_000), bytes: 5_000_001 }))
+  // Each fails with chunks under way.
+  await Promise.all(Array.from({ length: 20 }, (_, i) => trouble(mine.objects.put('left/failed', { ...repeated((20 + i) * chunk), bytes: 5_000_001 }))))
   assert.is(await chunksKept() - before, 8)
   await Promise.all(Array.from({ length: 8 }, () => mine.objects.put('left', repeated(300_000))))
   assert.is(await chunksKept() - before, 3)
@@ -543,7 +568,8 @@ async function putChunks(name: string, chunks: Buffer[], more: object = {}): Pro
   for (const one of chunks) await mine.js.publish(`$O.kiln.C.${id}`, one)
   const [bytes, rollup] = [Buffer.concat(chunks), headers()]
   rollup.set('Nats-Rollup', 'sub')
-  const info = { name, bucket: 'kiln', nuid: id, size: bytes.length, chunks: chunks.length, digest: `SHA-256=${createHash('sha256').update(bytes).digest('base64url')}=`, mtime: new Date().toISOString(), ...more }
+  const digest = `SHA-256=${createHash('sha256').update(bytes).digest('base64url')}=`
+  const info = { name, bucket: 'kiln', nuid: id, size: bytes.length, chunks: chunks.length, digest, mtime: new Date().toISOString(), ...more }
   await mine.js.publish(`$O.kiln.M.${Buffer.from(name).toString('base64')}`, JSON.stringify(info), { headers: rollup })
 }
 nats('chunks of any size are read', async () => {
@@ -570,10 +596,33 @@ nats('a content that is not what was put is an error, and one of another size is
     assert.instance(await trouble(mine.objects.get('size')), Unavailable)
   }
 })
+nats('a part that lacks a chunk breaks off there', async () => {
+  const { nc, jsm } = mine.nats
+  const bytes = randomBytes(60 * chunk)
+  await mine.objects.put('lacks', bytes)
+  const [pieces, part] = [[] as Buffer[], (await mine.objects.part('lacks', 0))!]
+  const error = await trouble((async () => {
+    for await (const piece of part) {
+      // Somebody else takes one.
+      if (pieces.push(piece) === 1) await nc.request(`$JS.API.CONSUMER.MSG.NEXT.OBJ_kiln.${(await readers())[0]}`, '1', { noMux: true, timeout: 5_000 })
+    }
+  })())
+  assert.instance(error, Unavailable)
+  assert.match(error.message, 'Not all chunks of lacks came.')
+  assert.ok(pieces.length < 60 && bytes.subarray(0, pieces.length * chunk).equals(Buffer.concat(pieces)), String(pieces.length))
+
+  const gone = (await mine.objects.part('lacks', 3 * chunk))!
+  const { nuid } = (await mine.store.info('lacks'))!
+  await jsm.streams.deleteMessage('OBJ_kiln', (await jsm.streams.getMessage('OBJ_kiln', { last_by_subj: `$O.kiln.C.${nuid}` })).seq)
+  assert.match((await trouble(allOf(gone))).message, 'lacks was replaced before it was read')
+  assert.equal([await mine.objects.part('lacks', 0), await mine.objects.get('lacks'), await mine.objects.has('lacks')], [null, null, false])
+})
 nats('a link is read as what it leads to, within the limit, and leads to no other link', async () => {
   await mine.objects.put('linked', Buffer.from('zip'))
   const theirs = await mine.js.views.os('theirs')
-  const link = (name: string, to: object): Promise<unknown> => mine.js.publish(`$O.theirs.M.${Buffer.from(name).toString('base64')}`, JSON.stringify({ name, bucket: 'theirs', nuid: '', size: 0, chunks: 0, options: { link: to } }))
+  const link = async (name: string, to: object): Promise<void> => {
+    await mine.js.publish(`$O.theirs.M.${Buffer.from(name).toString('base64')}`, JSON.stringify({ name, bucket: 'theirs', nuid: '', size: 0, chunks: 0, options: { link: to } }))
+  }
   await theirs.putBlob({ name: 'x' }, Buffer.from('x'))
   await link('link', { bucket: 'kiln', name: 'linked' })
   await link('loop', { bucket: 'theirs', name: 'loop' })

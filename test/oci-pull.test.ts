@@ -55,6 +55,8 @@ found('of several variants gives the best that runs there', () => world({}, asyn
   const [plain, silent] = [await imageFor(at, 'arm64', { config: { variant: 'v8' } }), await imageFor(at, 'arm', { tag: 'silent' })]
   await pushIndex(at, 'v2', [entry(plain, 'arm64'), entry(silent, 'arm', 'v6')])
   assert.equal([imageOf(await puller(at, 'linux/arm64/v8')('base:v2')).digest, imageOf(await puller(at, 'linux/arm/v6')('base:v2')).digest], [plain.digest, silent.digest])
+  await pushIndex(at, 'v8', [entry(plain, 'arm64', 'v8')])
+  assert.equal([imageOf(await puller(at, 'linux/arm64')('base:v8')).digest, imageOf(await puller(at, 'linux/arm64/v9')('base:v8')).digest], [plain.digest, plain.digest])
   const newer = await imageFor(at, 'amd64', { tag: 'newer', config: { variant: 'v3' } })
   await pushIndex(at, 'v3', [entry(newer, 'amd64', 'v3')])
   assert.is(refusalOf(await puller(at)('base:v3')).message, `The image ${at.proxy.address}/base:v3 is not for linux/amd64: it is for linux/amd64/v3.`)
@@ -112,6 +114,11 @@ refused('of what is not there says what is', () => world({}, async (at) => {
   at.proxy.fault = () => null
   await pushImage(at.origin, { tag: 'v2' })
   assert.is(imageOf(await pull('base:v2')).repository, 'base', 'it is not remembered')
+  const text = await (await fetch(`${at.origin.url}/v2/base/manifests/v2`, { headers: { accept: families.oci.manifest } })).text()
+  const spaced = text.replace('{', '{ ')
+  assert.is(refusalOf(await pull(`base@${sha256(spaced)}`)).reason, 'BaseImageMissing')
+  await pushManifest(at.origin, 'base', 'v3', families.oci.manifest, spaced)
+  assert.is(imageOf(await pull(`base@${sha256(spaced)}`)).digest, sha256(spaced), 'nor is what a digest does not name')
 }))
 refused('of what is for others says for whom', () => world({}, async (at) => {
   const pull = puller(at)

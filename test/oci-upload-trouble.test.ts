@@ -72,6 +72,12 @@ trouble('is given up after five tries that got no further, in words, and its ses
     assert.is(await stored(at, blob.digest), null)
   })
   await world({}, async (at) => {
+    let seen = 0
+    at.proxy.fault = (talk) => (isChunk(talk) && ++seen > 1 ? saying(503, 'UNAVAILABLE') : null)
+    await isUnavailable(at.registry().upload('app', blobOf(bytes)), 'in 5 tries: ')
+    assert.is(methods(at), `HEAD 404, POST 202, PATCH 202, ${'PATCH 503, GET 204, '.repeat(4)}PATCH 503, DELETE 204`, 'where it stood before is no progress')
+  })
+  await world({}, async (at) => {
     at.proxy.fault = each(isEnd, { breakAfter: 500 })
     const blob = blobOf(small)
     await isUnavailable(at.registry().upload('app', blob), `in 5 tries: The registry ${at.proxy.address} cannot be reached: `)
@@ -146,7 +152,7 @@ trouble('of what cannot be read fails as the reading does, at once', () => world
   }
 }))
 trouble('that nobody wants any more ends with the reason, and leaves nothing', () => world({}, async (at) => {
-  const reason = new Error('nobody wants it any more')
+  const reason = new Unavailable('nobody wants it any more')
   const registry = at.registry()
   const over = new AbortController()
   let passed = 0
@@ -165,6 +171,12 @@ trouble('that nobody wants any more ends with the reason, and leaves nothing', (
   at.proxy.talks.length = 0
   assert.is(await failure(registry.upload('app', blob, over.signal)), reason)
   assert.equal(at.proxy.talks, [], 'nor does it begin')
+  for (const method of ['HEAD', 'POST']) {
+    const [early, reason] = [new AbortController(), new Error('of no known kind')]
+    at.proxy.fault = each((talk) => talk.method === method, { before() { early.abort(reason); return new Promise(() => undefined) } })
+    assert.is(await failure(registry.upload('app', blob, early.signal)), reason)
+    assert.is(at.proxy.talks.at(-1)!.method, method)
+  }
 }))
 trouble.run()
 

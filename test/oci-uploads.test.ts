@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { readingOf } from '../shared/oci/reading.ts'
+import { gate } from './stand/await.ts'
 import type { Fault, Talk } from './stand/oci-faults.ts'
 import { blobAt, blobOf } from './stand/oci-images.ts'
 import { shortLimits, world, type World } from './stand/oci-world.ts'
@@ -196,4 +198,30 @@ held('in one request, too: what the two ends of a connection hold is the most', 
   assert.equal(at.proxy.talks.filter(({ bytes }) => bytes > 0).map(({ bytes }) => bytes), [all])
   assert.ok(most < 0.75 * all, `${most} bytes ahead`)
 }))
+held('is read anew where a reading was left, and goes on where one has ended', async () => {
+  const blob = blobOf(large.subarray(0, 100), undefined, 10)
+  const reading = readingOf(blob)
+  const [left, other] = [reading.part(0, 50).open()[Symbol.asyncIterator](), reading.part(10, 20).open()[Symbol.asyncIterator]()]
+  assert.equal((await left.next()).value, large.subarray(0, 10))
+  assert.equal([(await other.next()).value, (await other.next()).value, (await other.next()).done], [large.subarray(10, 20), large.subarray(20, 30), true])
+  assert.equal((await reading.part(30, 5).open()[Symbol.asyncIterator]().next()).value, large.subarray(30, 35))
+  assert.equal((await reading.part(35, 5).open()[Symbol.asyncIterator]().next()).value, large.subarray(35, 40))
+  assert.equal([blob.opened, reading.trouble()], [[0, 10], null])
+  reading.close()
+  await new Promise((resolve) => { setImmediate(resolve) })
+  assert.is(blob.closed, 2)
+})
+held('that was left, and fails when nobody reads it any more, has not failed', async () => {
+  const end = gate()
+  const blob = { digest: '', bytes: 20, async *open(from: number) { if (from === 0) { await end.promise; throw new Error('too late') } yield Buffer.alloc(10) } }
+  const reading = readingOf(blob)
+  const left = reading.part(0, 10).open()[Symbol.asyncIterator]().next()
+  assert.is((await reading.part(10, 10).open()[Symbol.asyncIterator]().next()).value.length, 10)
+  end.open()
+  assert.is(await left.catch((error: Error) => error.message), 'too late')
+  assert.is(reading.trouble(), null)
+  const failing = reading.part(0, 10).open()[Symbol.asyncIterator]().next()
+  await failing.catch(() => undefined)
+  assert.is((reading.trouble()!.error as Error).message, 'too late')
+})
 held.run()

@@ -99,6 +99,17 @@ life('a change of user_config goes straight to deployment', async () => {
   const { events } = (await http.get(`/lambdas/${id}/events`)).body
   assert.equal(events.filter((e: any) => e.version === 2).map((e: any) => e.fact).filter((f: string) => /^(context|image)/.test(f)), [])
 })
+life('a rebase is a new version of the same, through every stage', async () => {
+  const id = await up(answering('the same'), { user_config: { a: 1 } })
+  assert.is((await http.send('PUT', `/lambdas/${id}`, '{"rebase":true}', json)).status, 202)
+  await http.fact(id, 'workload.running', 2)
+  const { events } = (await http.get(`/lambdas/${id}/events`)).body
+  assert.equal(events.filter((e: any) => e.version === 2).map((e: any) => e.fact).filter((f: string) => /^(context|image)/.test(f)), ['context.packaged', 'image.built'])
+  const { versions, parameters, image } = (await http.get(`/lambdas/${id}`)).body
+  assert.equal([versions[1].archive, parameters.user_config, image.status, image.base], [versions[0].archive, { a: 1 }, 'completed', null])
+  assert.equal((await http.get(`/lambdas/${id}/proxy/main`)).body, { says: 'the same' })
+  assert.is((await http.send('PUT', `/lambdas/${id}`, '{"rebase":"yes"}', json)).status, 400)
+})
 life('a version that does not get ready leaves the old one serving, and says why', async () => {
   const id = await up(answering('old'))
   await http.put(id, zip('raise RuntimeError("no config")\n\nasync def main(request):\n    return {}\n'))

@@ -2,7 +2,7 @@
 import { crc32, deflateRawSync } from 'node:zlib'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { readZip, writeZip } from '../shared/zip.ts'
+import { openZip, readZip, writeZip } from '../shared/zip.ts'
 
 interface Part {
   name: string | Buffer; content?: string | Buffer; method?: number; flags?: number; mode?: number; disk?: number
@@ -228,6 +228,41 @@ reading('whatever happens to its bytes, there is a verdict, and what is accepted
 })
 
 reading.run()
+
+const opening = suite('openZip')
+
+function opened(bytes: Buffer, within = limits) {
+  const zip = openZip(bytes, within)
+  if (!zip.ok) throw new Error(zip.findings.map(({ message }) => message).join(' '))
+  return zip.files
+}
+
+opening('files come in byte order of their paths, with their declared sizes, without folders and what a Mac adds', async () => {
+  const files = opened(forge([{ name: 'b/c', content: 'three' }, { name: 'b/', content: '' }, { name: './b.txt', content: '1' }, { name: '__MACOSX/x' }, { name: 'b/.DS_Store' }, { name: 'Z', content: '' }, { name: 'é', method: 8, content: 'deflated'.repeat(40) }]))
+  assert.equal(files.map(({ path, bytes }) => [path, bytes]), [['Z', 0], ['b.txt', 1], ['b/c', 5], ['é', 320]])
+  assert.equal((await Promise.all(files.map(({ content }) => content()))).map(String), ['', '1', 'three', 'deflated'.repeat(40)])
+})
+
+opening('what readZip refuses is refused with the same findings, and what lies inside when it is asked for', async () => {
+  const inside: string[] = []
+  for (const [claim, code, bytes] of refusals) {
+    const [read, open] = [await readZip(bytes, limits), openZip(bytes, limits)]
+    const findings = open.ok ? (await Promise.all(open.files.map(({ content }) => content()))).filter((one) => !Buffer.isBuffer(one)) : open.findings
+    assert.equal(!read.ok && read.findings, findings, claim)
+    if (open.ok) inside.push(code)
+  }
+  assert.equal(inside, ['BadChecksum', 'BadChecksum', 'BrokenContent', 'BrokenContent', 'UnpacksTooLarge'])
+})
+
+opening('nothing is looked at inside before it is asked for, and then each file says what is wrong with itself', async () => {
+  const files = opened(forge([{ name: 'bad', crc: 7 }, { name: 'good', content: 'whole' }, { name: 'lies', method: 8, content: 'x'.repeat(1_000), size: 3 }]))
+  const [bad, sound, lies] = await Promise.all(files.map(({ content }) => content()))
+  assert.is(String(sound), 'whole')
+  for (const [name, finding] of [['bad', bad], ['lies', lies]] as const) assert.is(!Buffer.isBuffer(finding) && finding!.file, name)
+  assert.is(String(await files[1]!.content()), 'whole', 'asked again')
+})
+
+opening.run()
 
 const writing = suite('writeZip')
 

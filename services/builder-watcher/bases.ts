@@ -1,6 +1,6 @@
 // Base images move: the same name comes to stand for another digest. A lambda stays on its own until it is updated; that there is a newer one is said.
 import { nextFact } from '../../shared/events.ts'
-import { servingVersion, type Life } from '../../shared/lifecycle.ts'
+import { baseOf, servingVersion, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
 import { stateAll } from '../../shared/worker.ts'
@@ -30,14 +30,13 @@ export function watchBases(ports: BasePorts, { intervalMs }: { intervalMs: numbe
 /** States `image.outdated` of every lambda whose base image stands for another digest than when it was last said. */
 export async function sayWhatMoved(ports: BasePorts, signal: AbortSignal): Promise<void> {
   const now = new Map<string, Promise<string | null>>()
-  for (const { record, version, life } of await onBases(ports)) {
+  for (const { record, version, life, base } of await onBases(ports)) {
     if (signal.aborted) return
-    const { base, newerBase } = life.versions[version]!
-    if (!now.has(base!.name)) now.set(base!.name, referenceOf(ports, base!.name))
-    const newer = await now.get(base!.name)
-    if (!newer || newer === (newerBase?.reference ?? base!.reference)) continue
+    if (!now.has(base.name)) now.set(base.name, referenceOf(ports, base.name))
+    const newer = await now.get(base.name)
+    if (!newer || newer === (base.newer ?? base.reference)) continue
     const from = { fact: record.change.fact, id: record.id, account: record.account, version, epoch: life.epoch, cause: record.change.cause, traceparent: null, data: {}, time: '', source: '' }
-    await stateAll(ports, { service: 'builder-watcher' }, [nextFact(from, 'image.outdated', { base: base!.name, reference: base!.reference, newer }, { nth: newer.replace(/^.*@/, '') })])
+    await stateAll(ports, { service: 'builder-watcher' }, [nextFact(from, 'image.outdated', { base: base.name, reference: base.reference, newer }, { nth: newer.replace(/^.*@/, '') })])
   }
 }
 
@@ -52,8 +51,10 @@ async function referenceOf({ bases, log }: BasePorts, name: string): Promise<str
   }
 }
 
+interface OnBase { record: LambdaRecord; version: number; life: Life; base: NonNullable<ReturnType<typeof baseOf>> }
+
 /** The version of each lambda that serves, or else the newest, where it is made on a base image. */
-async function onBases({ records, statuses }: BasePorts): Promise<Array<{ record: LambdaRecord; version: number; life: Life }>> {
+async function onBases({ records, statuses }: BasePorts): Promise<OnBase[]> {
   const living = new Map<string, LambdaRecord>()
   const following = [await records.follow((record) => (record.deleted ? living.delete(record.id) : living.set(record.id, record)))]
   const lives = new Map<string, Life>()
@@ -62,6 +63,7 @@ async function onBases({ records, statuses }: BasePorts): Promise<Array<{ record
   return [...living.values()].flatMap((record) => {
     const life = lives.get(record.id)
     const version = life && (servingVersion(life) ?? record.version)
-    return life && version && life.versions[version]?.base ? [{ record, version, life }] : []
+    const base = version ? baseOf(record, life, version) : null
+    return life && version && base ? [{ record, version, life, base }] : []
   })
 }

@@ -1,19 +1,22 @@
-// builder-watcher: context.packaged -> image.built | image.queued; image.queued -> image.started (and image.pending while the platform has no
-// place for it), then image.built | image.failed
+// builder-watcher: context.packaged -> image.built | image.queued; and what is queued, in its turn -> image.started (and image.pending while the
+// platform has no place for it), then image.built | image.failed
 // Has images made: at once where only the code is new, else in turn, a few at a time. Ends a build that nobody wants any more.
 import { kilnStops, type Build, type ImageBuilder } from '../../shared/builds.ts'
 import type { Delivery, Hearing } from '../../shared/bus.ts'
-import { nextFact, type Heard } from '../../shared/events.ts'
+import { nextFact, type Fact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { versionOf, type LambdaRecord } from '../../shared/records.ts'
-import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
-import { stateAll, work } from '../../shared/worker.ts'
+import { done, type Verdict } from '../../shared/verdict.ts'
+import { work, workOnQueue } from '../../shared/worker.ts'
+import { make, type MakerPorts } from './make.ts'
 
-type BuilderPorts = Pick<Ports, 'builds' | 'bus' | 'log' | 'logs' | 'metrics' | 'records'>
+type BuilderPorts = MakerPorts & Pick<Ports, 'builds' | 'metrics' | 'queue' | 'records' | 'statuses'>
 
 export interface BuilderSettings {
   /** Over all replicas; it does not bound what takes a moment only. */
   concurrency: number
+  /** Of them, of one account. */
+  perAccount: number
   timeoutMs: number
   /** For lambdas that ask for none. */
   builder: ImageBuilder
@@ -24,10 +27,6 @@ type Wanted = Heard<'context.packaged'> | Heard<'image.queued'>
 const service = 'builder-watcher'
 /** Quick ones at once, over all replicas. */
 const mostQuick = 16
-/** The pause after the world's trouble, doubled each time. */
-const againMs = 5_000
-/** A build that the world ended so often is given up: more would only use up the cluster. Deliveries after a crash count too. */
-const mostBuilds = 6
 
 /** Builds in the works, so that a change of a record can end them. A lambda may have two: an old version is heard again while the new one is built. */
 export type InTheWorks = Set<{ id: string; version: number; abort: AbortController }>
@@ -37,10 +36,13 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
   const following = await ports.records.follow((record) => {
     for (const build of inTheWorks) if (build.id === record.id && !isWanted(record, build.version)) build.abort.abort()
   })
-  const handle = (heard: Wanted, delivery: Delivery): Promise<Verdict> => build(ports, settings, inTheWorks, heard, delivery)
+  const { concurrency, perAccount } = settings
   const hearings = await Promise.all([
-    work(ports, { service, name: `${service}-context-packaged`, fact: 'context.packaged', limit: mostQuick, failure: 'image.failed', handle }),
-    work(ports, { service, name: service, fact: 'image.queued', limit: settings.concurrency, failure: 'image.failed', handle }),
+    work(ports, { service, name: `${service}-context-packaged`, fact: 'context.packaged', limit: mostQuick, failure: 'image.failed', handle: (heard, delivery) => build(ports, settings, inTheWorks, heard, delivery) }),
+    workOnQueue(ports, {
+      service, name: service, fact: 'image.queued', failure: 'image.failed', limit: concurrency, here: concurrency, perAccount,
+      handle: (heard, delivery) => build(ports, settings, inTheWorks, heard, delivery),
+    }),
   ])
   return {
     async stop() {
@@ -55,22 +57,36 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
 const isWanted = (record: LambdaRecord, version: number): boolean =>
   !record.deleted && record.version === version && !record.cancelled.includes(version)
 
-export async function build(ports: BuilderPorts, settings: BuilderSettings, inTheWorks: InTheWorks, heard: Wanted, { attempt }: Delivery): Promise<Verdict> {
+export async function build(ports: BuilderPorts, settings: BuilderSettings, inTheWorks: InTheWorks, heard: Wanted, delivery: Delivery): Promise<Verdict> {
   const abort = new AbortController()
   const mine = { id: heard.id, version: heard.version, abort }
   inTheWorks.add(mine)
   try {
-    const record = await ports.records.asOf(heard)
-    const wish = record && wishOf(record, heard, settings)
-    if (!wish) return done()
-    if (!isWanted(record, heard.version)) {
-      await ports.builds.abandon(wish)
-      return done()
-    }
-    return await findOrMake(ports, wish, heard, attempt, abort.signal)
+    return await findOrMake(ports, settings, heard, delivery, abort.signal)
   } finally {
     inTheWorks.delete(mine)
   }
+}
+
+async function findOrMake(ports: BuilderPorts, settings: BuilderSettings, heard: Wanted, { attempt }: Delivery, signal: AbortSignal): Promise<Verdict> {
+  const record = await ports.records.asOf(heard)
+  const wish = record && wishOf(record, heard, settings)
+  if (!wish) return done()
+  if (!isWanted(record, heard.version)) {
+    await ports.builds.abandon(wish)
+    return done()
+  }
+  const { context } = wish
+  const found = await ports.builds.find(wish)
+  if (found.image) return done(nextFact(heard, 'image.built', { image: found.image, context: context.digest, reused: true, seconds: 0 }))
+  if (heard.fact === 'context.packaged' && !found.quick) return enqueue(ports, record, heard as Heard<'context.packaged'>)
+  return make(ports, heard, { attempt, signal }, {
+    run: (watch) => ports.builds.run(wish, watch),
+    isStillWanted: async () => {
+      const now = (await ports.records.get(heard.id))?.value
+      return now !== undefined && isWanted(now, heard.version)
+    },
+  })
 }
 
 /** null: the record no longer keeps that version. */
@@ -81,41 +97,14 @@ function wishOf(record: LambdaRecord, { id, account, version, data: { context, f
   return { id, account, version, context, foundation, builder: kept.image_builder ?? builder, timeoutMs, namespace, selector }
 }
 
-async function findOrMake(ports: BuilderPorts, wish: Build, heard: Wanted, attempt: number, signal: AbortSignal): Promise<Verdict> {
-  const { context, foundation } = wish
-  const found = await ports.builds.find(wish)
-  if (found.image) return done(nextFact(heard, 'image.built', { image: found.image, context: context.digest, reused: true, seconds: 0 }))
-  if (heard.fact === 'context.packaged' && !found.quick) return done(nextFact(heard, 'image.queued', { context, foundation }))
-
-  await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt })])
-  const from = Date.now()
-  const log = ports.logs.writer({ account: wish.account, id: wish.id, version: wish.version, kind: 'build' }, 'build', attempt - 1)
-  const waiting = waitingOf(ports, heard, attempt)
-  const end = await ports.builds.run(wish, { line: log.line, waits: waiting.tell, kept: () => log.flush(), signal })
-  await Promise.all([log.flush(), waiting.stated()])
-
-  if (end.built) return done(nextFact(heard, 'image.built', { image: end.image, context: context.digest, reused: false, seconds: (Date.now() - from) / 1_000 }))
-  // Cancelled, superseded or deleted: the record says so already. When kiln itself stops, the build goes on or begins again elsewhere.
-  if (signal.aborted || end.failure.cause === 'cancelled') return (await isStillWanted(ports, heard)) ? later(100, end.failure) : done()
-  return end.again && attempt < mostBuilds ? later(againMs, end.failure) : refuse(end.failure)
-}
-
-/** States, one after the other, that the build waits and that it goes on. */
-function waitingOf(ports: BuilderPorts, heard: Wanted, attempt: number): { tell(why: { reason: string; message: string } | null): void; stated(): Promise<void> } {
-  const context = heard.data.context.digest
-  let turn = 0
-  let stating: Promise<void> = Promise.resolve()
-  return {
-    tell(why) {
-      const more = { nth: `${attempt}-${++turn}` }
-      const fact = why ? nextFact(heard, 'image.pending', { context, attempt, ...why }, more) : nextFact(heard, 'image.started', { context, attempt }, more)
-      stating = stating.then(() => stateAll(ports, { service }, [fact])).catch((error: unknown) => ports.log.warn('that a build waits could not be stated', { lambda_id: heard.id, error }))
-    },
-    stated: () => stating,
+/** The newer version takes the place of an older one that still waits. */
+async function enqueue(ports: BuilderPorts, record: LambdaRecord, heard: Heard<'context.packaged'>): Promise<Verdict> {
+  const { context, foundation } = heard.data
+  const queued = nextFact(heard, 'image.queued', { context, foundation, priority: versionOf(record, heard.version)!.priority })
+  const life = (await ports.statuses.get(heard.id))?.value
+  for (const [version, { state }] of Object.entries(life?.versions ?? {})) {
+    if (state === 'queued' && Number(version) < heard.version) await ports.queue.withdraw({ ...heard, version: Number(version) })
   }
-}
-
-async function isStillWanted(ports: BuilderPorts, heard: Heard): Promise<boolean> {
-  const record = (await ports.records.get(heard.id))?.value
-  return record !== undefined && isWanted(record, heard.version)
+  await ports.queue.put({ ...queued, time: new Date().toISOString(), source: `kiln/${service}` } as Fact<'image.queued'>)
+  return done(queued)
 }

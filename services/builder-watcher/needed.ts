@@ -9,34 +9,39 @@ type NeedPorts = Pick<Ports, 'records' | 'statuses'>
 /** What the versions of one lambda refer to: those that its record keeps, and what serves or should. */
 export interface References {
   /** Names of archives, and of contexts of images and environments. */
-  objects: string[]
+  objects: ReadonlySet<string>
   /** Digests of the contexts that its images are made from. */
-  contexts: string[]
+  contexts: ReadonlySet<string>
   /** Keys. */
-  environments: string[]
-  /** Of images whose context nobody knows any more: their version is a later one than the 20 that are kept. */
-  digests: string[]
+  environments: ReadonlySet<string>
+  /** Of images whose context nobody knows any more: the version that it was made for is older than those that are kept. */
+  digests: ReadonlySet<string>
   /** Its newest version has not said yet what it is made of. */
   isSilent: boolean
 }
 
-const noReferences: References = { objects: [], contexts: [], environments: [], digests: [], isSilent: false }
-
+/** `record` null: kiln does not know it. */
 export function referencesOf(record: LambdaRecord | null, life: Life | null): References {
-  if (record === null || record.deleted) return noReferences
-  const lives = keptLives(record, life)
+  if (record === null || record.deleted) return joined([])
+  const kept = keptLives(record, life)
+  const images = new Set(kept.flatMap(({ image }) => image?.digest ?? []))
   // A version that runs the image of another has no context of its own.
-  const images = new Set(lives.flatMap(({ image }) => image?.digest ?? []))
-  const all = [...lives, ...Object.values(life?.versions ?? {}).filter(({ image }) => image && images.has(image.digest))]
+  const all = [...kept, ...Object.values(life?.versions ?? {}).filter(({ image }) => image && images.has(image.digest))]
   const contexts = all.flatMap(({ context }) => context ?? [])
   const explained = new Set(all.flatMap(({ context, image }) => (context && image ? image.digest : [])))
+  const archives = record.versions.map(({ archive }) => archiveName(archive.digest))
+  const ofEnvironments = all.flatMap(({ environmentContext }) => environmentContext ?? [])
   return {
-    objects: [
-      ...record.versions.map(({ archive }) => archiveName(archive.digest)), ...contexts.map(contextName),
-      ...all.flatMap(({ environmentContext }) => (environmentContext ? contextName(environmentContext) : [])),
-    ],
-    contexts, environments: all.flatMap(({ environment }) => environment ?? []), digests: [...images].filter((digest) => !explained.has(digest)),
-    isSilent: isSilent(record, life),
+    objects: new Set([...archives, ...[...contexts, ...ofEnvironments].map(contextName)]), contexts: new Set(contexts),
+    environments: new Set(all.flatMap(({ environment }) => environment ?? [])), digests: new Set([...images].filter((digest) => !explained.has(digest))), isSilent: isSilent(record, life),
+  }
+}
+
+function joined(all: readonly References[]): References {
+  const every = (of: (one: References) => ReadonlySet<string>): ReadonlySet<string> => new Set(all.flatMap((one) => [...of(one)]))
+  return {
+    objects: every(({ objects }) => objects), contexts: every(({ contexts }) => contexts), environments: every(({ environments }) => environments),
+    digests: every(({ digests }) => digests), isSilent: all.some(({ isSilent }) => isSilent),
   }
 }
 
@@ -57,19 +62,16 @@ const longMs = 3_600_000
 const isOnItsWay = (record: LambdaRecord, life: Life | null): boolean =>
   !record.deleted && isSilent(record, life) && Date.now() - Date.parse(versionOf(record, record.version)?.created ?? '') < longMs
 
-/** What all lambdas refer to. */
-export interface Needed {
+/** What all lambdas together refer to. */
+export interface Needed extends References {
   /** False: kiln knows of no lambda at all, not even of one that was deleted. A store that was lost looks just so. */
   knowsAny: boolean
-  living: Map<string, References>
+  /** By id. */
+  living: ReadonlyMap<string, References>
   /** Deleted of late: something of theirs may be left. */
-  deleted: string[]
-  objects: ReadonlySet<string>
-  contexts: ReadonlySet<string>
-  environments: ReadonlySet<string>
-  digests: ReadonlySet<string>
-  /** Versions that will say soon what they are made of. */
-  onTheWay: Map<string, number>
+  deleted: readonly string[]
+  /** Lambdas whose newest version, the number, will say soon what it is made of. */
+  onTheWay: ReadonlyMap<string, number>
 }
 
 const lateMs = 7 * 24 * 3_600_000
@@ -79,14 +81,20 @@ export async function needed({ records, statuses }: NeedPorts): Promise<Needed> 
   const lives = new Map<string, Life>()
   const following = await Promise.all([records.follow((record) => all.set(record.id, record)), statuses.follow((life) => lives.set(life.id, life))])
   for (const one of following) one.close()
-  const living = new Map([...all.values()].filter(({ deleted }) => !deleted).map((record) => [record.id, referencesOf(record, lives.get(record.id) ?? null)]))
-  const every = <T>(what: (references: References) => T[]): ReadonlySet<T> => new Set([...living.values()].flatMap(what))
+  const lifeOf = (id: string): Life | null => lives.get(id) ?? null
+  const [deleted, living] = [true, false].map((is) => [...all.values()].filter((record) => record.deleted === is)) as [LambdaRecord[], LambdaRecord[]]
+  const references = new Map(living.map((record) => [record.id, referencesOf(record, lifeOf(record.id))]))
   return {
-    knowsAny: all.size > 0, living,
-    deleted: [...all.values()].filter(({ deleted, updated }) => deleted && Date.now() - Date.parse(updated) < lateMs).map(({ id }) => id),
-    objects: every(({ objects }) => objects), contexts: every(({ contexts }) => contexts), environments: every(({ environments }) => environments), digests: every(({ digests }) => digests),
-    onTheWay: new Map([...all.values()].filter((record) => isOnItsWay(record, lives.get(record.id) ?? null)).map(({ id, version }) => [id, version])),
+    ...joined([...references.values()]), knowsAny: all.size > 0, living: references,
+    deleted: deleted.filter(({ updated }) => Date.now() - Date.parse(updated) < lateMs).map(({ id }) => id),
+    onTheWay: new Map(living.filter((record) => isOnItsWay(record, lifeOf(record.id))).map(({ id, version }) => [id, version])),
   }
+}
+
+/** Of one lambda, as the stores have it now. */
+export async function neededBy({ records, statuses }: NeedPorts, id: string): Promise<References> {
+  const [record, life] = await Promise.all([records.get(id), statuses.get(id)])
+  return referencesOf(record?.value ?? null, life?.value ?? null)
 }
 
 /** The same once those on their way have said what they are made of: they may have been told of something just before it went. `onTheWay` are those that have not in time. */
@@ -96,8 +104,9 @@ export async function neededOnceSaid(ports: NeedPorts, inTime: AbortSignal): Pro
   const waiting = new Map(before.onTheWay)
   await new Promise<void>((resolve, reject) => {
     const look = (id: string): void => {
+      if (!waiting.has(id)) return
       const record = ports.records.known(id)
-      if (waiting.has(id) && record?.version === waiting.get(id) && isOnItsWay(record, ports.statuses.known(id))) return
+      if (record?.version === waiting.get(id) && isOnItsWay(record!, ports.statuses.known(id))) return
       waiting.delete(id)
       if (waiting.size === 0) end()
     }

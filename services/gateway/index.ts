@@ -1,4 +1,4 @@
-// gateway: the one address. Knows who calls, gives each request an id, and sends it to ingest, to status-api or to a lambda.
+// gateway: the one address. Knows who calls, gives each request an id, and sends it to ingest, to status-api, to builder-watcher or to a lambda.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
@@ -16,6 +16,8 @@ type Handler = (request: Request) => Response | Promise<Response>
 export interface GatewayParts {
   ingest: Handler
   statusApi: Handler
+  /** What operators ask; null: this gateway has no way there. */
+  builder: Handler | null
   places: Places
   proxy: Proxy
   accountOf: AccountOf
@@ -47,7 +49,19 @@ export function gateway(ports: GatewayPorts, parts: GatewayParts): Hono<HttpEnv>
   app.on(['GET', 'HEAD'], ['/lambdas', '/lambdas/*'], (c) => parts.statusApi(inside(c.req.raw, c.get('account'), c.get('requestId'))))
   app.all('/lambdas', (c) => parts.ingest(inside(c.req.raw, c.get('account'), c.get('requestId'))))
   app.all('/lambdas/*', (c) => parts.ingest(inside(c.req.raw, c.get('account'), c.get('requestId'))))
+  app.use('/garbage', operatorsOnly(parts), guard)
+  app.all('/garbage', (c) => parts.builder!(inside(c.req.raw, c.get('account'), c.get('requestId'))))
   return app
+}
+
+/** Garbage is nobody's own: where callers need tokens, no token says that its holder is an operator. */
+function operatorsOnly({ builder, accountOf }: GatewayParts): MiddlewareHandler<HttpEnv> {
+  const isOpen = accountOf(undefined) !== null
+  return async function operators(c, next) {
+    if (!isOpen) return problemResponse(problem(403, 'This is for operators, whom no token names: ask builder-watcher at its own address (in a cluster http://builder-watcher:8080/garbage).', c.get('requestId')))
+    if (!builder) return problemResponse(problem(404, 'This gateway has no way to builder-watcher: set BUILDER_URL, or ask builder-watcher at its own address.', c.get('requestId')))
+    await next()
+  }
 }
 
 const challenge = (status: number): Record<string, string> => (status === 401 ? { 'www-authenticate': 'Bearer' } : {})

@@ -28,6 +28,7 @@ const logQueries = [
 
 const op = (operationId: string, summary: string, responses: unknown, more: object = {}) => ({ operationId, summary, responses, ...more })
 const text = { type: 'string' }
+const dateTime = { type: 'string', format: 'date-time' }
 const nullable = (type: string) => ({ type: [type, 'null'] })
 
 const lambdaSummary = {
@@ -54,8 +55,22 @@ const schemas = {
     type: ['object', 'null'], description: 'what the image is made on; null where nothing is, or not yet',
     properties: { name: text, reference: { type: 'string', description: 'with the digest that it had' }, newer: { type: ['string', 'null'], description: 'what the name stands for now, when that is another; PUT {"rebase": true} goes there' } },
   },
+  Garbage: {
+    type: 'object', required: ['unneeded', 'bytes', 'grace_seconds'],
+    properties: {
+      unneeded: { type: 'array', items: { allOf: [ref('Piece'), { type: 'object', properties: { since: dateTime, removed_after: dateTime, kept: { ...text, description: 'why it could not be removed so far' } } }] } },
+      bytes: { type: 'integer', description: 'what is free without all of it' }, grace_seconds: { type: 'number' },
+    },
+  },
+  Collected: {
+    type: 'object', required: ['removed', 'kept', 'bytes'],
+    properties: { removed: { type: 'array', items: ref('Piece') }, kept: { type: 'array', items: { type: 'object', properties: { name: text, why: text } } }, bytes: { type: 'integer' } },
+  },
+  Piece: { type: 'object', required: ['kind', 'name', 'bytes'], properties: { kind: { enum: ['archive', 'context', 'image', 'environment'] }, name: text, bytes: { type: 'integer', description: 'of what nothing that stays is made of' } } },
   ImageStatus: { type: 'object', properties: { base: ref('BaseImage'), status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, failure: nullable('object') } },
 }
+
+const notForTokens = problemAnswer('callers need tokens here: ask builder-watcher itself')
 
 const paths = {
   '/lambdas': {
@@ -85,6 +100,10 @@ const paths = {
     ...Object.fromEntries(['get', 'post', 'put', 'patch', 'delete'].map((method) => [method, op(`${method}LambdaProxy`, 'Invoke it', {
       200: { description: 'what the lambda answers' }, 409: problemAnswer('it is disabled'), 502: problemAnswer('it broke off'), 503: problemAnswer('it is not running; the reason says why'), 504: problemAnswer('it took too long'),
     })])),
+  },
+  '/garbage': {
+    get: op('getGarbage', 'For operators: what no version refers to, and when it goes; changes nothing', { 200: json(ref('Garbage'), 'what would go'), 403: notForTokens, 404: problemAnswer('this gateway has no BUILDER_URL') }),
+    post: op('collectGarbage', 'For operators: remove what is due now', { 200: json(ref('Collected'), 'what went, and what stays'), 403: notForTokens, 404: problemAnswer('this gateway has no BUILDER_URL') }),
   },
   '/healthz': { get: op('getHealth', 'The process lives', { 200: { description: 'ok' } }) },
   '/readyz': { get: op('getReadiness', 'It can work; names the NATS address', { 200: { description: 'ready' }, 503: { description: 'not yet' } }) },

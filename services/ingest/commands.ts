@@ -34,7 +34,7 @@ async function obey(ports: Pick<Ports, 'bus' | 'log' | 'metrics'>, service: Inge
 }
 
 async function act(service: Ingest, { account, verb, body, cause, traceparent }: Command): Promise<Accepted> {
-  const asker: Asker = { account, cause, traceparent }
+  const asker: Asker = { account, cause, traceparent, priority: 'automatic' }
   refuseUnknown(body)
   if (verb === 'create') {
     // Delivered twice, it still makes one lambda: the id comes from the command.

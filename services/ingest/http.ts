@@ -40,7 +40,7 @@ export function ingestHttp(service: Ingest, options: { maxArchiveBytes: number; 
   return app
 }
 
-const asker = (c: Context<HttpEnv>): Asker => ({ account: c.get('account'), cause: c.get('requestId'), traceparent: c.req.header('traceparent') ?? null })
+const asker = (c: Context<HttpEnv>): Asker => ({ account: c.get('account'), cause: c.get('requestId'), traceparent: c.req.header('traceparent') ?? null, priority: 'person' })
 
 /** An id that is no uuid names nothing. */
 export function idIn(c: Context<HttpEnv>): string {

@@ -4,12 +4,14 @@ import { randomUUID } from 'node:crypto'
 import { archiveName } from '../../shared/objects.ts'
 import type { Fact, FactName, Facts } from '../../shared/events.ts'
 import { isEnd, isInFlight, servingVersion, stateOf, type Life } from '../../shared/lifecycle.ts'
-import { imageParameters, mergePatch, type Parameters } from '../../shared/parameters.ts'
+import { mergePatch, type Parameters } from '../../shared/parameters.ts'
 import type { Ports } from '../../shared/ports.ts'
+import type { Priority } from '../../shared/queue.ts'
 import { keptVersions, versionOf, type Change, type Held, type LambdaRecord, type Version } from '../../shared/records.ts'
 import { Refusal, invalid, unknownLambda } from '../../shared/trouble.ts'
 import { stateAll } from '../../shared/worker.ts'
-import { archiveOf, digestOf, equal, examineAll, isSame, parsed, refuseDeep, type WishRules } from './wish.ts'
+import { builtBefore } from './built-before.ts'
+import { archiveOf, digestOf, examineAll, isSame, parsed, refuseDeep, type WishRules } from './wish.ts'
 
 export type IngestPorts = Pick<Ports, 'answers' | 'bus' | 'log' | 'objects' | 'records' | 'statuses'>
 
@@ -18,6 +20,8 @@ export interface Asker {
   account: string
   cause: string
   traceparent: string | null
+  /** Whether a person waits for it, or another system. */
+  priority: Priority
 }
 
 export interface Accepted {
@@ -78,7 +82,7 @@ export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
       if (!archive && !(await ports.objects.has(archiveName(source.digest)))) throw new Refusal(410, 42012, 'The archive of this lambda is gone; send it again.')
       if (!wish.rebase && isSame(present, source.digest, wanted.parameters) && !(await hasEnded(ports, held.value))) return repeat(ports, held.value)
       if (archive) await keep(ports, archive)
-      const accepted = await decide(ports, asker, held, await withVersion(ports, held.value, { archive: source, parameters: wanted.parameters }, wish.rebase))
+      const accepted = await decide(ports, asker, held, await withVersion(ports, asker, held.value, { archive: source, parameters: wanted.parameters }, wish.rebase))
       if (archive) await keepStill(ports, archive)
       return accepted
     },
@@ -88,7 +92,7 @@ export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
       const old = versionOf(held.value, version)
       if (!old) throw new Refusal(404, 42001, `Lambda ${id} has no version ${version}; it has ${held.value.versions.map((v) => v.version).join(', ')}.`)
       if (!(await ports.objects.has(archiveName(old.archive.digest)))) throw new Refusal(410, 42012, `The archive of version ${version} is gone.`)
-      return decide(ports, asker, held, await withVersion(ports, held.value, { archive: old.archive, parameters: old.parameters, rollbackOf: version }))
+      return decide(ports, asker, held, await withVersion(ports, asker, held.value, { archive: old.archive, parameters: old.parameters, rollbackOf: version }))
     },
 
     async turn(asker, id, on) {
@@ -174,22 +178,15 @@ function fresh(id: string, asker: Asker, tombstone: LambdaRecord | null, archive
   const version = (tombstone?.version ?? 0) + 1
   return {
     id, account: asker.account, version, epoch: tombstone?.epoch ?? 0, alive: true, deleted: false, cancelled: [], created: time, updated: time,
-    versions: [{ version, archive: archiveOf(archive), parameters, imageOf: null, created: time }], change: changed('lambda.accepted', asker),
+    versions: [{ version, archive: archiveOf(archive), parameters, imageOf: null, priority: asker.priority, created: time }], change: changed('lambda.accepted', asker),
   }
 }
 
 /** `anew`: through every stage, though an image of the same may be there. */
-async function withVersion(ports: IngestPorts, record: LambdaRecord, wish: Pick<Version, 'archive' | 'parameters' | 'rollbackOf'>, anew = false): Promise<LambdaRecord> {
+async function withVersion(ports: IngestPorts, { priority }: Asker, record: LambdaRecord, wish: Pick<Version, 'archive' | 'parameters' | 'rollbackOf'>, anew = false): Promise<LambdaRecord> {
   const life = (await ports.statuses.get(record.id))?.value ?? null
-  const version: Version = { ...wish, version: record.version + 1, imageOf: anew ? null : builtBefore(record, life, wish), created: new Date().toISOString() }
+  const version: Version = { ...wish, version: record.version + 1, imageOf: anew ? null : builtBefore(record, life, wish), priority, created: new Date().toISOString() }
   return { ...record, version: version.version, versions: [...record.versions, version].slice(-keptVersions) }
-}
-
-/** A version with the same image, built: what follows goes straight to deployment. */
-function builtBefore(record: LambdaRecord, life: Life | null, wish: Pick<Version, 'archive' | 'parameters'>): number | null {
-  const like = record.versions.findLast((v) => v.archive.digest === wish.archive.digest
-    && equal(imageParameters(v.parameters), imageParameters(wish.parameters)) && life?.versions[v.version]?.image != null)
-  return like?.version ?? null
 }
 
 async function decide(ports: IngestPorts, asker: Asker, held: Held<LambdaRecord>, wanted: LambdaRecord): Promise<Accepted> {

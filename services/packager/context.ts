@@ -8,7 +8,7 @@ import { requirementLines } from '../../shared/requirements.ts'
 import type { Finding } from '../../shared/finding.ts'
 import type { ZipFile } from '../../shared/zip.ts'
 import { codeFolder, dockerfile, environmentDockerfile, runtimeRequirements } from './dockerfile.ts'
-import { pack, type Packed, type PackedFile } from './pack.ts'
+import { levels, pack, type Packed, type PackedFile } from './pack.ts'
 
 export interface Runtime {
   /** What goes beside the user's code: run.py, luna_lambda_tools/… */
@@ -55,6 +55,9 @@ export async function readRuntime(folder: string): Promise<Runtime> {
   return { files, requirements, digest: hash.digest('hex') }
 }
 
+/** A zip of more than so much of what is in it was not worth packing. Small ones never are, and cost nothing. */
+const hardlySmaller = 0.9
+
 /** Replaced by kiln's own: what a user sends under these names has no effect. */
 const isReplaced = (name: string): boolean => name === 'run.py' || name.startsWith('luna_lambda_tools/')
 
@@ -63,9 +66,9 @@ export async function contextsOf(userFiles: readonly ZipFile[], given: Given): P
   const code = codeOf(userFiles, given.runtime)
   const requirements = code.find(({ path }) => path === `${codeFolder}/requirements.txt`) ?? null
   const recipe = { ...recipeOf(given), hasRequirements: requirements !== null }
-  const whole = await pack(new Map([['Dockerfile', Buffer.from(dockerfile(recipe))]]), code)
+  const whole = await pack(new Map([['Dockerfile', Buffer.from(dockerfile(recipe))]]), code, levelFor(userFiles))
   try {
-    const environment = given.base === null ? null : await environmentOf(given, given.base, recipe, { all: code, requirements, digest: whole.code.unpacked })
+    const environment = given.base === null ? null : await environmentOf(given, given.base, recipe, { all: code, requirements, digest: whole.code.unpacked, level: levelFor(userFiles) })
     return { whole, files: code.length, environment }
   } catch (error) {
     await whole.drop()
@@ -86,13 +89,19 @@ function codeOf(userFiles: readonly ZipFile[], runtime: Runtime): PackedFile[] {
   ]
 }
 
+/** The user's zip has tried already. */
+function levelFor(files: readonly ZipFile[]): number {
+  const sum = (of: (file: ZipFile) => number): number => files.reduce((all, file) => all + of(file), 0)
+  return sum((file) => file.packedBytes) > hardlySmaller * sum((file) => file.bytes) ? levels.none : levels.usual
+}
+
 async function soundContent(file: ZipFile): Promise<Buffer> {
   const content = await file.content()
   if (!Buffer.isBuffer(content)) throw new BadContent(content)
   return content
 }
 
-interface Code { all: PackedFile[]; requirements: PackedFile | null; digest: string }
+interface Code { all: PackedFile[]; requirements: PackedFile | null; digest: string; level: number }
 
 /** null: there is nothing to install; a file of comments must not lie in the image of somebody who has none. */
 async function requirementsIn(file: PackedFile | null): Promise<string | null> {
@@ -115,5 +124,5 @@ async function environmentOf({ commands, runtime }: Given, base: Base, recipe: R
     if (recipe.installsRuntime) head.set(`${codeFolder}/${runtimeRequirements}`, runtime.requirements)
     if (requirements !== null) head.set(`${codeFolder}/requirements.txt`, Buffer.from(requirements))
   }
-  return { key: environmentKey(inputs), packed: await pack(head, takes ? code.all : []) }
+  return { key: environmentKey(inputs), packed: await pack(head, takes ? code.all : [], code.level) }
 }

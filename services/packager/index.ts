@@ -2,7 +2,6 @@
 // Unzips what the user sent, supplements it with the runtime and a Dockerfile, and stores the contexts that an image and its environment are made from.
 import { createHash } from 'node:crypto'
 import type { Packaged } from '../../shared/builds.ts'
-import type { Base } from '../../shared/bases.ts'
 import type { Hearing } from '../../shared/bus.ts'
 import { nextFact, type Facts, type Heard } from '../../shared/events.ts'
 import { archiveName, contextName } from '../../shared/objects.ts'
@@ -44,15 +43,15 @@ export async function packageContext(ports: PackagerPorts, settings: PackagerSet
   const { parameters } = versionOf(record, heard.version)!
 
   const baseName = parameters.base_image ?? settings.baseImage
-  const resolved = await ports.bases.resolve(baseName)
-  if ('refused' in resolved) return refuse({ cause: 'user', ...resolved.refused })
-
-  const { base } = resolved
-  const inputs = inputsOf(heard.data.archive.digest, settings, base, baseName, parameters)
+  const inputs = inputsOf(heard.data.archive.digest, settings, baseName, parameters)
   const known = packed.get(inputs)
-  if (known && namesIn(known).every((name) => ports.objects.knows(name))) return done(nextFact(heard, 'context.packaged', known))
+  const read = (): Promise<Buffer | null> => ports.objects.get(archiveName(heard.data.archive.digest))
+  const [resolved, early] = await Promise.all([ports.bases.resolve(baseName), known ? null : read()])
+  if ('refused' in resolved) return refuse({ cause: 'user', ...resolved.refused })
+  const { base } = resolved
+  if (known?.foundation.base?.reference === base?.reference && known && namesIn(known).every((name) => ports.objects.knows(name))) return done(nextFact(heard, 'context.packaged', known))
 
-  const archive = await ports.objects.get(archiveName(heard.data.archive.digest))
+  const archive = early ?? (await read())
   if (!archive) return later(2_000, { cause: 'infrastructure', reason: 'ArchiveMissing', message: 'The archive is not in storage; send it again with PUT.' })
   const zip = openZip(archive, settings.limits)
   if (!zip.ok) return badArchive(zip.findings.map((f) => f.message).join(' '))
@@ -74,7 +73,8 @@ const badArchive = (message: string): Verdict => refuse({ cause: 'user', reason:
 async function kept(ports: PackagerPorts, { whole, environment, files }: Contexts, base: Packaged['foundation']['base']): Promise<Facts['context.packaged']> {
   const packed = [whole, ...(environment ? [environment.packed] : [])]
   try {
-    for (const { digest, content } of packed) if (!(await ports.objects.has(contextName(digest)))) await ports.objects.put(contextName(digest), content)
+    // Put again it is the same: that costs less than asking.
+    for (const { digest, content } of packed) if (!ports.objects.knows(contextName(digest))) await ports.objects.put(contextName(digest), content)
   } finally {
     await Promise.all(packed.map((one) => one.drop()))
   }
@@ -87,8 +87,9 @@ async function kept(ports: PackagerPorts, { whole, environment, files }: Context
 const named = ({ digest }: Packed): { name: string; digest: string } => ({ name: contextName(digest), digest })
 const namesIn = ({ context, foundation: { environment } }: Packaged): string[] => [context.name, ...(environment ? [environment.context.name] : [])]
 
-const inputsOf = (archive: string, { runtime }: PackagerSettings, base: Base | null, baseName: string, { user_docker_commands: commands }: Parameters): string =>
-  createHash('sha256').update(JSON.stringify([archive, runtime.digest, base, baseName, commands])).digest('hex')
+/** What was packed of them holds for as long as the base image's name stands for the same. */
+const inputsOf = (archive: string, { runtime }: PackagerSettings, baseName: string, { user_docker_commands: commands }: Parameters): string =>
+  createHash('sha256').update(JSON.stringify([archive, runtime.digest, baseName, commands])).digest('hex')
 
 function remember(packed: Remembered, inputs: string, data: Facts['context.packaged']): void {
   if (packed.size >= remembered) packed.delete(packed.keys().next().value!)

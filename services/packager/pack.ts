@@ -26,8 +26,8 @@ export interface Packed {
   drop(): Promise<void>
 }
 
-/** Takes half the time of level 6, for a tenth more bytes. */
-const gzipLevel = 3
+/** gzip levels. `usual` takes half the time of 6, for a tenth more bytes. `none` is for what is packed already: trying takes long and gains nothing. */
+export const levels = { usual: 3, none: 0 } as const
 const endOfTarBytes = 1_024
 const pieceBytes = 256 << 10
 
@@ -35,7 +35,7 @@ const pieceBytes = 256 << 10
  * `head`: small files at the archive's top. `code`: what becomes the layer, its paths as they are in the image, without the first slash;
  * their folders are added. One file is in memory at a time. Throws what `content` throws.
  */
-export async function pack(head: ReadonlyMap<string, Buffer>, code: readonly PackedFile[]): Promise<Packed> {
+export async function pack(head: ReadonlyMap<string, Buffer>, code: readonly PackedFile[], level: number = levels.usual): Promise<Packed> {
   const archive = spool()
   const [whole, part, unpacked] = [createHash('sha256'), createHash('sha256'), createHash('sha256')]
   const write = (...hashes: Hash[]) => async (source: AsyncIterable<Buffer>): Promise<void> => {
@@ -49,9 +49,9 @@ export async function pack(head: ReadonlyMap<string, Buffer>, code: readonly Pac
     }
   }
   try {
-    await pipeline(Readable.from([await headOf(head)]), createGzip({ level: gzipLevel }), write(whole))
+    await pipeline(Readable.from([await headOf(head)]), createGzip({ level: levels.usual }), write(whole))
     const offset = archive.bytes
-    await pipeline(tarOf(code), hashing(unpacked), createGzip({ level: gzipLevel, chunkSize: 256 << 10 }), write(whole, part))
+    await pipeline(tarOf(code), hashing(unpacked), createGzip({ level, chunkSize: 256 << 10 }), write(whole, part))
     return {
       content: archive, digest: whole.digest('hex'), drop: () => archive.drop(),
       code: { offset, bytes: archive.bytes - offset, digest: `sha256:${part.digest('hex')}`, unpacked: `sha256:${unpacked.digest('hex')}` },

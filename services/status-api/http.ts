@@ -15,7 +15,7 @@ const statuses = ['running', 'waiting', 'terminated', 'not_found', 'pending']
 const pageDefault = 100
 const pageMost = 1_000
 
-export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'>, view: View, limits: ZipLimits): Hono<HttpEnv> {
+export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects' | 'queue'>, view: View, limits: ZipLimits): Hono<HttpEnv> {
   const app = withManners(new Hono<HttpEnv>(), ports.log)
   const one = async (c: Context<HttpEnv>): Promise<{ record: LambdaRecord; life: Life | null }> => {
     const id = (c.req.param('id') ?? '').toLowerCase()
@@ -55,10 +55,10 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
     const { record } = await one(c)
     return eventsAnswer(c, ports, record)
   })
-  // For autoscalers: how much work a stage has. JetStream itself is asked; the monitoring page of a follower shows other numbers.
+  // For autoscalers: how much work a stage has. JetStream itself is asked; the monitoring page of a follower shows other numbers. Builds wait in a queue of their own.
   app.get('/queues/:consumer', async (c) => {
     const consumer = c.req.param('consumer')
-    const depth = await ports.bus.depth(consumer).catch(() => null)
+    const depth = await (consumer === 'builder-watcher' ? ports.queue.depth(null) : ports.bus.depth(consumer)).catch(() => null)
     if (!depth) throw new Refusal(404, null, `There is no stage ${consumer}, or it has not begun to work yet.`)
     return c.json({ consumer, waiting: depth.waiting, unacknowledged: depth.inFlight, depth: depth.waiting + depth.inFlight })
   })

@@ -1,8 +1,10 @@
 // How a build pod stands, and why it ended: what the API shows and the last lines of kaniko's log, read together. Pure.
-import type { BuildEnd } from '../builds.ts'
-import { Unavailable, type Cause } from '../trouble.ts'
+import { failed, failureInLog, world, type Failed, type KanikoAdvice } from '../kaniko-log.ts'
+import { Unavailable } from '../trouble.ts'
 import { Rejected } from './client.ts'
 import { waitOf, type PodResource, type Wait } from './resources.ts'
+
+export { cancelled, world, type Failed } from '../kaniko-log.ts'
 
 export type Standing =
   | { stands: 'waiting'; why: Wait | null }
@@ -27,15 +29,8 @@ export function standingOf(pod: PodResource, mount: Wait | null): Standing {
   return { stands: 'waiting', why: waitOf(pod, mount) }
 }
 
-export type Failed = Extract<BuildEnd, { built: false }>
-
-const failed = (cause: Cause, reason: string, message: string, again: boolean, log: string[]): Failed =>
-  ({ built: false, again, failure: { cause, reason, message, ...(log.length > 0 && { log }) } })
-/** The world's trouble: it is built again, a bounded number of times. */
-export const world = (reason: string, message: string, log: string[] = []): Failed => failed('infrastructure', reason, message, true, log)
 export const timedOut = (seconds: number, log: string[]): Failed =>
   failed('timeout', 'BuildTimeout', `The build took longer than ${seconds} seconds. Make requirements.txt smaller, or raise BUILD_TIMEOUT, and send it again with PUT.`, false, log)
-export const cancelled = (log: string[]): Failed => failed('cancelled', 'BuildCancelled', 'The build was cancelled.', false, log)
 export const deleted = (log: string[]): Failed => world('BuildPodDeleted', 'Somebody deleted the build pod. It is built again.', log)
 
 /** Waits that only somebody who changes the settings can end. */
@@ -69,42 +64,17 @@ export function failureOf(pod: PodResource, { seconds, limits, log }: Told): Fai
   }
   if (end?.reason === 'StartError' || end?.reason === 'ContainerCannotRun') return failed('infrastructure', end.reason, `kaniko cannot be started: ${end.message ?? ''}`, false, log)
   // An adopted pod may have ended before its log was read: then its last words are in the message.
-  return failureInLog(log.length > 0 ? log : (end?.message ?? '').split('\n').filter(Boolean), end?.exitCode ?? null)
+  return failureInLog(log.length > 0 ? log : (end?.message ?? '').split('\n').filter(Boolean), end?.exitCode ?? null, advice)
 }
 
-const unauthorised = /UNAUTHORIZED|DENIED|401 Unauthorized|403 Forbidden|authentication required/i
-const unreachable = /dial tcp|connection refused|connection reset|no such host|i\/o timeout|TLS handshake|x509|context deadline exceeded|unexpected EOF|TOOMANYREQUESTS|50[0234] /i
-const pushing = /error (checking push permissions|pushing image)|failed to push/i
-const noBase = /MANIFEST_UNKNOWN|NAME_UNKNOWN|manifest unknown|name unknown|NOT_FOUND/
 const noContext = /NoSuchKey|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|api error|downloading (from )?s3|getting (build )?context|failed to get .*s3/i
-const noIndex = /NewConnectionError|connection broken by|Temporary failure in name resolution|Name or service not known|Network is unreachable|Max retries exceeded|ReadTimeoutError/
 
-function failureInLog(log: string[], exitCode: number | null): Failed {
-  const text = log.join('\n')
-  const last = log.findLast((line) => /^(error|Error)[ :]/.test(line)) ?? log.at(-1) ?? `it ended with exit code ${exitCode}`
-  const step = /waiting for process to exit: exit status (\d+)/.exec(last)
-  if (step) return failedStep(log, text, Number(step[1]))
-  if (/parsing dockerfile/.test(last)) return failed('user', 'DockerfileInvalid', `The Dockerfile cannot be read: ${last}. Correct user_docker_commands and send it again with PUT.`, false, log)
-  if (pushing.test(last)) return registryTrouble('pushed', last, log)
-  if (noBase.test(last)) return failed('user', 'BaseImageMissing', `The base image is not there: ${last}. Correct base_image and send it again with PUT.`, false, log)
-  if (noContext.test(last)) return world('ContextUnreadable', `The build cannot read its context from S3: ${last}. The operator should look at S3_SECRET and S3_ENDPOINT. It is tried again.`, log)
-  if (unauthorised.test(last) || unreachable.test(last)) return registryTrouble('pulled', last, log)
-  return failed('user', 'BuildFailed', `The image cannot be made: ${last}`, false, log)
-}
-
-function registryTrouble(what: 'pushed' | 'pulled', last: string, log: string[]): Failed {
-  const reason = unauthorised.test(last) ? 'RegistryUnauthorised' : 'RegistryUnreachable'
-  const remedy = reason === 'RegistryUnauthorised' ? 'The operator should look at LAMBDA_REGISTRY_SECRET.' : 'The operator should look at LAMBDA_REGISTRY and LAMBDA_INSECURE_REGISTRIES.'
-  return failed('registry', reason, `The image cannot be ${what}: ${last}. ${remedy} It is tried again.`, true, log)
-}
-
-function failedStep(log: string[], text: string, status: number): Failed {
-  const command = log.findLast((line) => line.includes('Running: ['))?.replace(/^.*Running: \[(\/bin\/sh -c )?/, '').replace(/\]"?$/, '') ?? 'a command'
-  if (!/\bpip3? install\b/.test(command)) {
-    return failed('user', 'CommandFailed', `\`${command}\` ended with exit code ${status}. Correct user_docker_commands and send it again with PUT.`, false, log)
-  }
-  if (noIndex.test(text)) return failed('registry', 'PackageIndexUnreachable', 'The package index does not answer the build. It is tried again; if it stays so, check that build pods reach it.', true, log)
-  return failed('dependency', 'RequirementsNotInstallable', 'The requirements cannot be installed: correct requirements.txt and send it again with PUT.', false, log)
+const advice: KanikoAdvice = {
+  credentials: 'The operator should look at LAMBDA_REGISTRY_SECRET.',
+  registry: 'The operator should look at LAMBDA_REGISTRY and LAMBDA_INSECURE_REGISTRIES.',
+  whoInstalls: 'build pods',
+  context: (last, log) => noContext.test(last)
+    ? world('ContextUnreadable', `The build cannot read its context from S3: ${last}. The operator should look at S3_SECRET and S3_ENDPOINT. It is tried again.`, log) : null,
 }
 
 /** Whether there is anything to build is the registry's to say: while it cannot be asked, nothing is. */

@@ -42,10 +42,7 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
   const destinationOf = ({ id, context }: Pick<Build, 'id' | 'context'>): string => `${repositoryOf(config.registry, id)}:${context.digest}`
   const imageOf = ({ id }: Pick<Build, 'id'>, digest: string): Image => ({ reference: `${repositoryOf(config.registry, id)}@${digest}`, digest })
 
-  async function make(build: Build, together: Shared): Promise<BuildEnd> {
-    const found = await registry.digest(destinationOf(build))
-    if (found) return { built: true, image: imageOf(build, found) }
-    if (!(await objects.has(build.context.name))) return contextUnusable(build.context.name)
+  function make(build: Build, together: Shared): Promise<BuildEnd> {
     const watch: BuildWatch = {
       ...together,
       waits: (why) => together.members().forEach((one) => one.waits(why)),
@@ -55,6 +52,9 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
   }
 
   async function byKaniko(build: Build, watch: BuildWatch): Promise<BuildEnd> {
+    const found = await registry.digest(destinationOf(build))
+    if (found) return { built: true, image: imageOf(build, found) }
+    if (!(await objects.has(build.context.name))) return contextUnusable(build.context.name)
     const made = await pods.run({ ...build, destination: destinationOf(build) }, watch)
     return made.built ? { built: true, image: imageOf(build, made.digest) } : made
   }

@@ -1,5 +1,6 @@
 // kaniko: one pod makes one image. What runs is adopted after a crash, what has ended is read.
 import { kilnStops, type BuildWatch, type Build } from '../builds.ts'
+import { kanikoLines } from '../kaniko-log.ts'
 import type { Log } from '../log.ts'
 import { deleted, failureOf, isHopeless, neverBegan, standingOf, timedOut, troubleOf, world, type Failed } from './build-end.ts'
 import { buildPod, container, type BuildPlace } from './build-pod.ts'
@@ -37,7 +38,6 @@ export interface KanikoOptions extends BuildPlace {
   log: Log
 }
 
-const linesKept = 40
 /** From the end of a container to the end of its log; usually well below a second. */
 const logEndsMs = 5_000
 /** Beyond its deadline a pod whose node is lost never ends: nobody is left to enforce it. */
@@ -84,12 +84,7 @@ export function kaniko(options: KanikoOptions): Kaniko {
 
   /** From the pod's first sight to its end. The last lines of the log come with a failure. */
   async function attend(wish: KanikoWish, pod: PodResource, watch: BuildWatch): Promise<Made> {
-    const last: string[] = []
-    const line = (written: string): void => {
-      const text = plainly(written)
-      if (last.push(text) > linesKept) last.shift()
-      watch.line(text)
-    }
+    const { line, last } = kanikoLines((text) => watch.line(text))
     const reading = new AbortController()
     const watched = watchPod(cluster, pod.metadata, log)
     try {
@@ -167,13 +162,6 @@ function isOver({ metadata: { uid } }: PodResource, { pod }: { pod: PodResource 
   if (!pod || pod.metadata.uid !== uid) return true
   const { stands } = standingOf(pod, null)
   return stands === 'built' || stands === 'failed'
-}
-
-/** kaniko's own lines without their dress: `time="…" level=info msg="COPY lambda/ /lambda/"` → `COPY lambda/ /lambda/`. */
-function plainly(line: string): string {
-  const message = /^time="[^"]*" level=info msg=("(?:[^"\\]|\\.)*"|\S+)$/.exec(line)?.[1]
-  if (!message?.startsWith('"')) return message ?? line
-  try { return JSON.parse(message) as string } catch { return line }
 }
 
 const leftMs = (pod: PodResource, limitMs: number): number => Math.max(0, Date.parse(pod.metadata.creationTimestamp) + limitMs - Date.now())

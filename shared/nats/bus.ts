@@ -1,15 +1,13 @@
-// The bus, on JetStream. The only place in the house that acks.
-import { AckPolicy, DeliverPolicy, ReplayPolicy, headers, nanos, type ConsumerMessages, type JsMsg, type MsgHdrs } from 'nats'
+// The bus, on JetStream.
+import { AckPolicy, DeliverPolicy, ReplayPolicy, nanos, type ConsumerMessages, type JsMsg } from 'nats'
 import { bodyOf, factOf, headersOf, messageId, everyFact, lifeOf, subjectOf, verbs, type Verb } from '../events.ts'
 import type { Bus, Command, Hearing, Settlement, Unreadable } from '../bus.ts'
 import type { Log } from '../log.ts'
 import { apiErrorCode, type Nats } from './connect.ts'
+import { ackWaitMs, headersFrom, hold, keepRefused } from './hold.ts'
 import { range, readAll } from './read.ts'
 import { withTrouble } from './unavailable.ts'
 
-/** A message whose holder died is heard by somebody else after so long; a living holder says so thrice in that time. */
-const ackWaitMs = 6_000
-const heartbeatMs = 2_000
 /** How long an unanswered pull lives: short, so that a reader finds its way back soon after a restart of the server. */
 const pullMs = 3_000
 
@@ -92,23 +90,6 @@ async function pull(nats: Nats, stream: string, name: string, limit: number, log
   }
 }
 
-async function hold(message: JsMsg, log: Log, handle: (message: JsMsg) => Promise<Settlement>): Promise<void> {
-  const heartbeat = setInterval(() => message.working(), heartbeatMs)
-  // A connection that is closed keeps no process alive for a handler that will never be heard.
-  heartbeat.unref()
-  try {
-    const settlement = await handle(message)
-    if (settlement === 'settled') message.ack()
-    else message.nak(settlement.againInMs)
-  } catch (error) {
-    // A bug, or NATS went away in the middle: the message is heard again.
-    log.error('a message could not be handled', { subject: message.subject, seq: message.seq, error })
-    message.nak(1_000)
-  } finally {
-    clearInterval(heartbeat)
-  }
-}
-
 const heardOf = (message: JsMsg) => factOf({ subject: message.subject, seq: message.seq, body: message.string(), header: (name) => message.headers?.get(name) ?? '' })
 
 function readable(message: JsMsg): ReturnType<typeof heardOf> | Error {
@@ -138,18 +119,4 @@ function objectIn(text: string): Record<string, unknown> | null {
   } catch {
     return null
   }
-}
-
-/** What nobody can read leaves its queue and is kept in REFUSED for looking at. */
-async function keepRefused({ js }: Nats, log: Log, message: JsMsg, reason: string): Promise<Settlement> {
-  const h = headersFrom({ 'kiln-subject': message.subject, 'kiln-reason': reason.replace(/[\r\n]+/g, ' ') })
-  await js.publish(`lambda.refused.${message.info.stream}`, message.data, { headers: h, msgID: `${message.info.stream}:${message.seq}:${message.info.timestampNanos}` })
-  log.warn('a message was refused', { subject: message.subject, seq: message.seq, reason })
-  return 'settled'
-}
-
-function headersFrom(values: Record<string, string>): MsgHdrs {
-  const h = headers()
-  for (const [name, value] of Object.entries(values)) h.set(name, value)
-  return h
 }

@@ -1,6 +1,8 @@
 // The connection to NATS, and the streams and buckets that kiln keeps there. Nothing else makes any.
 import { connect, nanos, RetentionPolicy, StorageType, DiscardPolicy, type JetStreamClient, type JetStreamManager, type NatsConnection, type StreamConfig } from 'nats'
+import { priorities } from '../queue.ts'
 import { Unavailable } from '../trouble.ts'
+import { ackWaitMs } from './hold.ts'
 
 export interface Nats {
   nc: NatsConnection
@@ -20,6 +22,8 @@ interface Keeping { replicas: number }
 const streams = ({ replicas }: Keeping): Array<Partial<StreamConfig> & { name: string; subjects: string[] }> => [
   { name: 'EVENTS', subjects: ['lambda.events.>'], max_age: days(30), duplicate_window: minutes(10), num_replicas: replicas, allow_direct: true },
   { name: 'COMMANDS', subjects: ['lambda.commands.>'], retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
+  { name: 'QUEUE', subjects: priorities.map((one) => `queue.*.${one}.*.*`), retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
+  { name: 'SLOTS', subjects: ['slot.>'], max_msgs_per_subject: 1, max_age: nanos(ackWaitMs), num_replicas: replicas },
   // Bounded thrice, so that no lambda that prints without end pushes out the others or fills the disk.
   { name: 'LOGS', subjects: ['lambda.logs.>'], max_age: days(7), max_bytes: 2 ** 30, max_msgs_per_subject: 5_000, discard: DiscardPolicy.Old, num_replicas: replicas },
   { name: 'REFUSED', subjects: ['lambda.refused.>'], max_age: days(30), max_bytes: 64 * 2 ** 20, discard: DiscardPolicy.Old, num_replicas: replicas },
@@ -93,3 +97,12 @@ export const apiErrorCode = (error: unknown): number | null =>
   (error as { api_error?: { err_code?: number } }).api_error?.err_code ?? null
 
 export const wrongLastSequence = 10071
+
+/** That there is no such message or consumer is no error. */
+export function unlessMissing(error: unknown): null {
+  if (missing.has(apiErrorCode(error))) return null
+  throw error
+}
+
+/** Of a message that is read, of one that is removed (alone, in a cluster), of a consumer. */
+const missing: ReadonlySet<number | null> = new Set([10037, 10057, 10043, 10014])

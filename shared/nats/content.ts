@@ -14,8 +14,8 @@ const mostAsked = 64
 const chunkMs = 5_000
 /** A reader may take its time between two chunks, or may have died: then the server forgets it. */
 const forgottenMs = 10 * 60_000
-/** Tidying up is waited for so long and no longer, for the sake of whoever waits for what it comes after. */
-const tidyMs = 1_000
+/** The end of a reading is waited for so long and no longer: it is for the server's sake. */
+const closeMs = 1_000
 
 const chunkSubject = (bucket: string, id: string): string => `$O.${bucket}.C.${id}`
 const infoSubject = (bucket: string, name: string): string => `$O.${bucket}.M.${forUrl(btoa(name))}`
@@ -84,7 +84,7 @@ async function dropChunks({ jsm, whileConnected }: Nats, bucket: string, id: str
       if (await jsm.streams.purge(`OBJ_${bucket}`, { filter: chunkSubject(bucket, id) }).then(() => true, () => false)) return
     }
   }
-  await whileConnected(drop(), tidyMs).catch(() => undefined)
+  await whileConnected(drop(), chunkMs).catch(() => undefined)
 }
 
 /** A put that failed half-way can leave a name whose content is gone: such an object is not there. */
@@ -120,6 +120,7 @@ export async function* contentFrom(nats: Nats, info: ObjectInfo, from: number): 
   const reading = await open(nats, info, from).catch(broken)
   try {
     let at = reading.at
+    if (at > from) throw new Unavailable(`${info.name} was replaced before it was read.`)
     while (at < info.size) {
       const chunk = await reading.next().catch(broken)
       const unwanted = Math.max(0, from - at)
@@ -150,7 +151,6 @@ async function open(nats: Nats, info: ObjectInfo, from: number): Promise<Reading
     ack_policy: AckPolicy.None, mem_storage: true, num_replicas: 1, inactive_threshold: nanos(forgottenMs),
   }), chunkMs)
   const before = skipped === 0 ? 0 : info.chunks - kept
-  if (before > skipped) throw new Unavailable(`${info.name} was replaced before it was read.`)
   let [left, delivered] = [info.chunks - before, 0]
   const underWay: Array<Promise<Msg>> = []
   const most = Math.min(mostAsked, Math.max(1, Math.floor(windowBytes / (size ?? windowBytes))))
@@ -164,7 +164,8 @@ async function open(nats: Nats, info: ObjectInfo, from: number): Promise<Reading
       if (placeOf(message) !== ++delivered) throw new Unavailable(`Not all chunks of ${info.name} came.`)
       return Buffer.from(message.data.buffer, message.data.byteOffset, message.data.byteLength)
     },
-    close: async () => void await whileConnected(jsm.consumers.delete(stream, name), tidyMs).catch(() => undefined),
+    // When the server is away it forgets by itself.
+    close: async () => void await whileConnected(jsm.consumers.delete(stream, name), closeMs).catch(() => undefined),
   }
 }
 

@@ -109,11 +109,15 @@ export function challengesIn(header: string): Challenge[] {
   return challenges
 }
 
-/** What the challenge says, if it does; the second repository is asked for in any case, since some registries leave it out. */
+/** What the challenge says, and what else is wished for: some registries name only what the one request needs, and leave out the second repository. */
 function scopesOf(scope: string | undefined, { repository, actions, from }: Right): string[] {
-  const scopes = scope?.split(' ').filter(Boolean) ?? [`repository:${repository}:${actions}`]
-  const lacksSource = from !== undefined && !scopes.some((one) => one.startsWith(`repository:${from}:`))
-  return lacksSource ? [...scopes, `repository:${from}:pull`] : scopes
+  const wished = [{ name: repository, actions: actions.split(',') }, ...(from === undefined ? [] : [{ name: from, actions: ['pull'] }])]
+  return wished.reduce((scopes, { name, actions }) => {
+    const isOfIt = (one: string): boolean => one.startsWith(`repository:${name}:`)
+    const given = scopes.filter(isOfIt).flatMap((one) => one.split(':').at(-1)!.split(','))
+    const isEnough = given.includes('*') || actions.every((action) => given.includes(action))
+    return isEnough ? scopes : [...scopes.filter((one) => !isOfIt(one)), `repository:${name}:${actions.join(',')}`]
+  }, scope?.split(' ').filter(Boolean) ?? [])
 }
 
 async function tokenFor({ realm = '', service, scope }: Record<string, string>, { host, right, requests, login }: Means): Promise<Token> {

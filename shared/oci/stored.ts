@@ -54,7 +54,6 @@ export function ociStored(registryOf: (host: string) => Registry, at: string, lo
       if (digest === null) continue
       const names = tags.filter((_, i) => digests[i] === digest)
       const going = names.flatMap((tag) => given.get(tag) ?? [])
-      if (going.length === 0) continue
       const other = names.find((tag) => !given.has(tag))
       const stay = other === undefined ? await removeManifest(registry, path, digest) : { why: `It is the same image as ${repository}:${other}, which stays.`, remedy: null }
       if (stay) staying.push(...going.map(({ name }) => ({ name, ...stay })))

@@ -40,7 +40,6 @@ export function uploads(host: Host, hasBlob: HasBlob): Uploads {
       return false
     },
     async upload(repository, blob, signal, { from, isNew = false } = {}) {
-      signal?.throwIfAborted()
       const wish: Wish = { repository, digest: blob.digest, signal }
       const has = (): Promise<boolean> => hasBlob(repository, blob.digest, 'pull,push', signal)
       // Whatever it has against mounting: it may still take an upload.
@@ -133,6 +132,8 @@ function startAgain(journey: Journey, inOneGo = false): void {
 
 /** After a failure: prepares the way on, or throws when there is none. */
 async function turn(journey: Journey, { host, wish, blob, reading }: Parts, error: unknown): Promise<void> {
+  // The reason may look like trouble that could pass.
+  wish.signal?.throwIfAborted()
   const own = reading.trouble()
   if (own) throw own.error
   if (!(error instanceof Setback)) throw error

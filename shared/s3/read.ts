@@ -90,23 +90,28 @@ async function gathered(body: AsyncIterable<Buffer>, limit: Limit | null): Promi
 /** What a HEAD tells of an object. */
 interface Seen { ContentLength?: number; ETag?: string }
 
-/** Of the object that was seen, and no other. Asks when the reading begins: who does not begin holds no connection, and who stops ends it. `unavailable`: what is made of the client's errors. */
-export async function* partOf(store: Store, place: Place, { ContentLength: bytes, ETag }: Seen, from: number, unavailable: (error: unknown) => Error): AsyncGenerator<Buffer, void> {
-  if (bytes === undefined) throw unavailable(new Error('the answer does not tell how large it is'))
+/**
+ * Of the object that was seen, and no other. Asks when the reading begins: who does not begin holds no connection, and who stops ends it.
+ * `unavailable`: what is made of the client's errors.
+ */
+export async function* partOf(store: Store, place: Place, seen: Seen, from: number, unavailable: (error: unknown) => Error): AsyncGenerator<Buffer, void> {
+  const wrong = (how: string): Error => new Unavailable(`${store.name} was asked for a part of ${place.Key}, and ${how}.`)
+  const { ContentLength: bytes, ETag } = seen
+  if (bytes === undefined) throw wrong('does not tell its size')
   if (from >= bytes) return
   const over = new AbortController()
   let [left, hasEnded] = [bytes - from, false]
   try {
     const range = from === 0 ? {} : { Range: `bytes=${from}-` }
     const { Body: body, ContentRange } = await store.s3.getObject({ ...place, ...range, IfMatch: ETag }, { abortSignal: over.signal })
-    if (from > 0 && !ContentRange?.startsWith(`bytes ${from}-`)) throw new Error('the answer is not the part that was asked for')
+    if (from > 0 && !ContentRange?.startsWith(`bytes ${from}-`)) throw wrong('answered with something else')
     const { next } = withinTime(body as AsyncIterable<Buffer>, store.timeout(left).requestTimeout, () => over.abort())
     for (let chunk = await next(); chunk !== null; chunk = await next()) {
       left -= chunk.length
       yield chunk
     }
     hasEnded = true
-    if (left !== 0) throw new Error('the answer has another size than the object')
+    if (left !== 0) throw wrong('answered with too much or too little')
   } catch (error) {
     throw over.signal.aborted ? new Unavailable(`${store.name} began to answer and did not end in time.`, { cause: error }) : unavailable(error)
   } finally {

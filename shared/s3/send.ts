@@ -1,5 +1,5 @@
-// Sending a content to S3 as it is read, in parts: each is signed, and sent again by the client when that helps. One request for all of it would be unsigned, and of such a request
-// that breaks off some servers keep what came.
+// Sending a content to S3 as it is read, in parts: each is signed, and sent again by the client when that helps.
+// One request for all of it would be unsigned, and of such a request that breaks off some servers keep what came.
 import { piecesOf, type Content } from '../objects.ts'
 import type { Store } from './client.ts'
 

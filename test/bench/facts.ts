@@ -5,7 +5,7 @@ import { helloZip, site, type Site } from '../stand/site.ts'
 import { testNats } from '../stand/nats.ts'
 import { each, quantile, type Line } from './line.ts'
 
-const asker = { account: 'default', cause: 'bench', traceparent: null }
+const asker = { account: 'default', cause: 'bench', traceparent: null, priority: 'person' as const }
 const lastFact = 'workload.running'
 
 /** Milliseconds from `lambda.accepted` to the last fact of each life, by the server's own clock. */

@@ -37,7 +37,7 @@ const servers: Record<string, (pod: string) => Promise<number>> = {
     const places: GatewayParts['places'] = { find: () => place, caughtUp: async () => undefined, close: () => undefined }
     const nothing = (): Response => new Response()
     const ports = { bus: {} as Bus, log: silentLog, metrics: metrics({ processFigures: false }) }
-    const { port } = await listen(ports, { ingest: nothing, statusApi: nothing, places, proxy: proxy({ timeoutMs: 60_000 }), accountOf: accountsBy(new Map()) }, { host: '127.0.0.1', port: 0 })
+    const { port } = await listen(ports, { ingest: nothing, statusApi: nothing, builder: null, places, proxy: proxy({ timeoutMs: 60_000 }), accountOf: accountsBy(new Map()) }, { host: '127.0.0.1', port: 0 })
     return port
   },
 }

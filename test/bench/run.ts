@@ -4,11 +4,12 @@ import { benchImages } from './images.ts'
 import { benchKubernetes } from './kubernetes.ts'
 import { benchProxy } from './proxy.ts'
 import { benchPython, benchUpdate } from './python.ts'
+import { benchQueue } from './queue.ts'
 import { benchStatus } from './status.ts'
 import type { Line } from './line.ts'
 
 const parts: Record<string, () => Promise<Line[]>> = {
-  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes, images: benchImages,
+  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes, images: benchImages, queue: benchQueue,
 }
 const words = process.argv.slice(2)
 const lines: Line[] = []

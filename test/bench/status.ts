@@ -52,7 +52,7 @@ async function known(ports: StandPorts, n: number): Promise<void> {
   if (!parsed.ok) throw new Error('the defaults are refused')
   const record: LambdaRecord = {
     id, account: 'default', version: 1, epoch: 0, alive: true, deleted: false, cancelled: [], created: time, updated: time,
-    versions: [{ version: 1, archive: { digest: 'a'.repeat(64), bytes: 1_000 }, parameters: parsed.parameters, imageOf: null, created: time }],
+    versions: [{ version: 1, archive: { digest: 'a'.repeat(64), bytes: 1_000 }, parameters: parsed.parameters, imageOf: null, priority: 'person', created: time }],
     change: { fact: 'lambda.accepted', time, cause: `1767225600,${randomUUID()}` },
   }
   await ports.records.put(record, 0)

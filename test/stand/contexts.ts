@@ -21,7 +21,7 @@ export interface Made {
 
 /** `files`: as in the user's zip. `base` null: a platform without base images. */
 export async function contextMade(files: Record<string, string>, { base = null as Base | null, commands = [] as string[], runtime = bareRuntime } = {}): Promise<Made> {
-  const zipped = Object.entries(files).map(([path, text]) => ({ path, bytes: Buffer.byteLength(text), content: async () => Buffer.from(text) }))
+  const zipped = Object.entries(files).map(([path, text]) => ({ path, bytes: Buffer.byteLength(text), packedBytes: 0, content: async () => Buffer.from(text) }))
   const { whole, environment } = await contextsOf(zipped, { runtime, base, baseName: base?.reference ?? 'base', commands })
   const archives = new Map<string, Buffer>()
   const named = async ({ digest, content, drop }: Packed): Promise<{ name: string; digest: string }> => {

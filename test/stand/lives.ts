@@ -11,7 +11,7 @@ export const digestFor = (word: string): string => createHash('sha256').update(w
 export function versionFor(version: number, archive: string, given: GivenParameters = {}): Version {
   const parsed = parseParameters(given)
   if (!parsed.ok) throw new Error(JSON.stringify(parsed.findings))
-  return { version, archive: { digest: archive, bytes: 1 }, parameters: parsed.parameters, imageOf: null, created: new Date().toISOString() }
+  return { version, archive: { digest: archive, bytes: 1 }, parameters: parsed.parameters, imageOf: null, priority: 'person', created: new Date().toISOString() }
 }
 
 /** A record as ingest would write it. */

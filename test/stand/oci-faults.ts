@@ -18,6 +18,8 @@ export interface Talk {
 export interface Fault {
   /** An answer that does not come from the registry. */
   answer?: { status: number; headers?: Record<string, string>; body?: string | Buffer }
+  /** The connection ends at once. */
+  cut?: boolean
   /** So many bytes of its body go through, and when the registry has them, the connection ends. */
   breakAfter?: number
   /** All goes through, and the connection ends instead of the answer. */
@@ -44,14 +46,13 @@ export interface Faults {
   lines(): string[]
   /** What happens to a request; `null`: what would happen anyway. */
   fault: (talk: Talk) => Fault | null
-  /** Where the registry is from now on. */
-  to(address: string): void
+  /** What the registry is asked instead. */
+  rewrite: (path: string) => string
   close(): Promise<void>
 }
 
 export async function faults(registry: string): Promise<Faults> {
   const agent = new Agent({ keepAlive: true })
-  let target = registry
   let leaving: Promise<unknown> | null = null
   const server = createServer((request, response) => { void pass(request, response).catch(() => response.destroy()) }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -67,9 +68,10 @@ export async function faults(registry: string): Promise<Faults> {
     await leaving
     await fault.before?.()
     fault.leaving?.(new Promise<void>((resolve) => { response.on('close', () => { if (!response.writableFinished) resolve() }) }))
+    if (fault.cut) return void response.destroy()
     if (fault.answer) return instead(fault.answer, talk, request, response)
-    const [host = '', port] = target.split(':')
-    const upstream = httpRequest({ host, port, method: request.method, path: request.url, headers: request.headers, agent })
+    const [host = '', port] = registry.split(':')
+    const upstream = httpRequest({ host, port, method: request.method, path: self.rewrite(request.url!), headers: request.headers, agent })
     const answered = once(upstream, 'response') as Promise<[IncomingMessage]>
     upstream.on('error', () => undefined)
     answered.catch(() => response.destroy())
@@ -102,9 +104,8 @@ export async function faults(registry: string): Promise<Faults> {
   }
 
   const self: Faults = {
-    address, url: `http://${address}`, talks: [], fault: () => null,
+    address, url: `http://${address}`, talks: [], fault: () => null, rewrite: (path) => path,
     lines: () => self.talks.map(({ method, path, query, status }) => `${method} ${short(path)}${'mount' in query ? '?mount' : ''} ${status}`),
-    to(other) { target = other },
     async close() {
       agent.destroy()
       server.closeAllConnections()

@@ -84,6 +84,8 @@ export interface PushedImage {
   size: number
   config: Record<string, unknown>
   layers: Array<{ mediaType: string; digest: string; size: number }>
+  /** What its layers hold, by their digests. */
+  blobs: Map<string, Buffer>
 }
 
 /** An image in a registry. */
@@ -96,7 +98,7 @@ export async function pushImage(origin: Origin, { repository = 'base', tag = 'v1
   const layers = made.map(({ blob, digest }) => ({ mediaType: types.layer, digest, size: blob.length }))
   const manifest = { schemaVersion: 2, mediaType: types.manifest, config: { mediaType: types.config, digest: sha256(content), size: content.length }, layers, ...extra }
   const digest = await pushManifest(origin, repository, tag, types.manifest, manifest)
-  return { digest, size: Buffer.byteLength(JSON.stringify(manifest)), config, layers }
+  return { digest, size: Buffer.byteLength(JSON.stringify(manifest)), config, layers, blobs: new Map(made.map(({ digest, blob }) => [digest, blob])) }
 }
 
 /** What lies under a reference, as it is; null: nothing. */

@@ -22,9 +22,13 @@ export const tokenOptions = ({ realm, keys }: Tokens) => ({ realm, service: 'kil
 
 export async function tokenServer(): Promise<Tokens> {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const server = createServer((request, response) => {
-    const { searchParams } = new URL(request.url!, 'http://x')
-    const scopes = searchParams.getAll('scope')
+  const server = createServer(async (request, response) => {
+    let body = ''
+    for await (const chunk of request) body += chunk
+    const isExchange = request.method === 'POST'
+    const wish = isExchange ? new URLSearchParams(body) : new URL(request.url!, 'http://x').searchParams
+    // In a form they are one text.
+    const scopes = isExchange ? wish.get('scope')!.split(' ') : wish.getAll('scope')
     self.asked.push(scopes)
     const status = self.refuse(scopes)
     if (status !== null) return void response.writeHead(status).end()
@@ -33,7 +37,7 @@ export async function tokenServer(): Promise<Tokens> {
       const [type, name = '', actions = ''] = scope.split(':')
       return { type, name, actions: self.give(name, actions.split(',')) }
     })
-    const claims = { iss: 'kiln-test', aud: searchParams.get('service'), iat: now, nbf: now - 10, exp: now + 300, jti: randomUUID(), access }
+    const claims = { iss: 'kiln-test', aud: wish.get('service'), iat: now, nbf: now - 10, exp: now + 300, jti: randomUUID(), access }
     const content = [{ alg: 'ES256', typ: 'JWT', kid: 'test' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
     const signature = sign('sha256', Buffer.from(content), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ token: `${content}.${signature}`, expires_in: 300 }))
@@ -47,6 +51,7 @@ export async function tokenServer(): Promise<Tokens> {
       return { authorization: `Bearer ${((await response.json()) as { token: string }).token}` }
     },
     async close() {
+      if (!server.listening) return
       server.closeAllConnections()
       server.close()
       await once(server, 'close')

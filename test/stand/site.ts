@@ -4,6 +4,8 @@ import type { HttpEnv } from '../../shared/http.ts'
 import type { Capabilities } from '../../shared/config.ts'
 import type { Finding } from '../../shared/finding.ts'
 import { startCleaner } from '../../services/builder-watcher/clean.ts'
+import { garbage, type Garbage } from '../../services/builder-watcher/garbage.ts'
+import { builderHttp } from '../../services/builder-watcher/http.ts'
 import { startBuilderWatcher } from '../../services/builder-watcher/index.ts'
 import { startDeployer } from '../../services/deployer/index.ts'
 import { startObserver } from '../../services/deployer/observe.ts'
@@ -28,6 +30,7 @@ export interface Site {
   service: Ingest
   ingest: Hono<HttpEnv>
   statusApi: Hono<HttpEnv>
+  garbage: Garbage
   gateway: Listening
   /** `http://127.0.0.1:<port>` */
   address: string
@@ -39,6 +42,8 @@ export interface SiteOptions {
   maxArchiveBytes?: number
   tokens?: Map<string, string>
   proxyTimeoutMs?: number
+  /** As for garbage to be collected; it is, when a test asks for it. */
+  graceMs?: number
   /** Findings about an archive, instead of the Python checks. */
   examine?: (archive: Buffer) => Promise<Finding[]>
   can?: Partial<Capabilities>
@@ -60,18 +65,20 @@ export async function site(options: SiteOptions = {}): Promise<Site> {
   const observing = await startObserver(ports)
   const hearings = [
     projection, await startDeployer(ports), await startCleaner(ports),
-    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, timeoutMs: 60_000, builder: 'auto' }),
+    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto' }),
     await startPackager(ports, { runtime: { files: new Map([['run.py', Buffer.from('')]]), requirements: Buffer.from(''), digest: 'test' }, baseImage: 'base', limits }),
     await obeyCommands(ports, service),
   ]
   const live = await view(ports)
   const apps = { ingest: ingestHttp(service, { maxArchiveBytes, log: ports.log }), statusApi: statusHttp(ports, live, limits) }
+  const graceMs = options.graceMs ?? 60_000
+  const collector = garbage(ports, { graceMs })
   const gateway = await listen(ports, {
-    ingest: apps.ingest.fetch, statusApi: apps.statusApi.fetch, places: await places(ports), proxy: proxy({ timeoutMs: options.proxyTimeoutMs ?? 5_000 }),
+    ingest: apps.ingest.fetch, statusApi: apps.statusApi.fetch, builder: builderHttp(collector, { graceMs, log: ports.log }).fetch, places: await places(ports), proxy: proxy({ timeoutMs: options.proxyTimeoutMs ?? 5_000 }),
     accountOf: accountsBy(options.tokens ?? new Map()),
   }, { host: '127.0.0.1', port: 0 })
   return {
-    nats, ports, service, ...apps, gateway, address: `http://127.0.0.1:${gateway.port}`,
+    nats, ports, service, ...apps, garbage: collector, gateway, address: `http://127.0.0.1:${gateway.port}`,
     async close() {
       await gateway.close()
       live.close()

@@ -1,6 +1,6 @@
 // Pulls images from the registry that their reference names, and unpacks each once, into a folder under its digest.
 import { createHash } from 'node:crypto'
-import { mkdir, rename, rm } from 'node:fs/promises'
+import { mkdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ask, NoAnswer, referenceOf, type Answer, type Reference } from './registry-talk.ts'
 import { unpackLayer } from './unpack-layer.ts'
@@ -60,7 +60,6 @@ export function images(folder: string, registry: string): Images {
       const draft = `${home}.draft`
       const unpacked = config.rootfs?.diff_ids ?? []
       if (unpacked.length !== layers.length) throw notUnpacked(image, `number of layers and diffIDs don't match: ${layers.length} != ${unpacked.length}`)
-      await rm(draft, { recursive: true, force: true })
       await mkdir(draft, { recursive: true })
       for (const [index, layer] of layers.entries()) await unpackOver(image, await blob(image, base, layer.digest), draft, unpacked[index]!)
       await rename(draft, home)

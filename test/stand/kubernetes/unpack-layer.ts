@@ -57,11 +57,10 @@ async function place(folder: string, { header, content }: TarEntry): Promise<str
   return path
 }
 
-/** A link that leads out of the folder, since that is no root, leads to the same path in it. */
+/** The folder is no root: what would lead beyond it, or begins at the root, leads to the same path in it. */
 function inside(folder: string, path: string, to: string): string {
-  const lexical = join(to.startsWith('/') ? '/' : join('/', relative(folder, dirname(path))), to)
-  const escapes = to.startsWith('/') || join(dirname(path), to) !== join(folder, lexical)
-  return escapes ? relative(dirname(path), join(folder, lexical)) || '.' : to
+  const wanted = join(to.startsWith('/') ? '/' : join('/', relative(folder, dirname(path))), to)
+  return relative(dirname(path), join(folder, wanted)) || '.'
 }
 
 const mostLinks = 40
@@ -75,6 +74,8 @@ export async function pathIn(root: string, path: string, last: 'followed' | 'its
     const to = name !== '..' && (rest.length > 0 || last === 'followed') ? await readlink(next).catch(() => null) : null
     if (to !== null && ++links > mostLinks) throw new Error(`${path}: too many levels of symbolic links`)
     if (to === null) at = next
+    // A process of this machine has made it say where the root really is.
+    else if (to.startsWith(`${root}/`)) [at, rest] = [root, [...names(to.slice(root.length)), ...rest]]
     else [at, rest] = [to.startsWith('/') ? root : at, [...names(to), ...rest]]
   }
   return at
