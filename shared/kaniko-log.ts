@@ -49,7 +49,7 @@ export function kanikoLines(tell: (line: string) => void): { line(written: strin
 }
 
 const unauthorised = /UNAUTHORIZED|DENIED|401 Unauthorized|403 Forbidden|authentication required/i
-const unreachable = /dial tcp|connection refused|connection reset|no such host|i\/o timeout|TLS handshake|x509|context deadline exceeded|unexpected EOF|TOOMANYREQUESTS|50[0234] /i
+const unreachable = /dial tcp|connection refused|connection reset|no such host|i\/o timeout|TLS handshake|HTTP response to HTTPS client|x509|context deadline exceeded|unexpected EOF|TOOMANYREQUESTS|50[0234] /i
 const pushing = /error (checking push permissions|pushing image)|failed to push/i
 const noBase = /MANIFEST_UNKNOWN|NAME_UNKNOWN|manifest unknown|name unknown|NOT_FOUND/
 const noIndex = /NewConnectionError|connection broken by|Temporary failure in name resolution|Name or service not known|Network is unreachable|Max retries exceeded|ReadTimeoutError/

@@ -76,12 +76,12 @@ whole('how it is built stands in the Dockerfile and not in the code: another bas
 whole('the Dockerfile takes the pinned base, commands, the runtime\'s packages, the code and its requirements, in this order', () => {
   const text = dockerfile({ baseImage: other, userDockerCommands: ['RUN apt-get update', 'ENV A=b'], installsRuntime: true, hasRequirements: true })
   assert.equal(lines(text), [
-    `FROM ${other}`, 'RUN apt-get update', 'ENV A=b', 'WORKDIR /lambda', 'COPY lambda/luna_lambda_tools/requirements.txt luna_lambda_tools/requirements.txt',
-    'RUN python3 -m pip install --no-cache-dir -r luna_lambda_tools/requirements.txt', 'COPY lambda/ /lambda/', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt',
+    `FROM ${other}`, 'RUN apt-get update', 'ENV A=b', 'WORKDIR /lambda', 'COPY --chown=0:0 lambda/luna_lambda_tools/requirements.txt luna_lambda_tools/requirements.txt',
+    'RUN python3 -m pip install --no-cache-dir -r luna_lambda_tools/requirements.txt', 'COPY --chown=0:0 lambda/ /lambda/', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt',
     'ENV PYTHONUNBUFFERED=1', 'EXPOSE 8000', 'ENTRYPOINT ["python3", "run.py"]', 'CMD []',
   ])
   const least = dockerfile({ baseImage: 'b', userDockerCommands: [], installsRuntime: false, hasRequirements: false })
-  assert.equal(lines(least), ['FROM b', 'WORKDIR /lambda', 'COPY lambda/ /lambda/', 'ENV PYTHONUNBUFFERED=1', 'EXPOSE 8000', 'ENTRYPOINT ["python3", "run.py"]', 'CMD []'])
+  assert.equal(lines(least), ['FROM b', 'WORKDIR /lambda', 'COPY --chown=0:0 lambda/ /lambda/', 'ENV PYTHONUNBUFFERED=1', 'EXPOSE 8000', 'ENTRYPOINT ["python3", "run.py"]', 'CMD []'])
 })
 
 whole('the runtime is installed only where the base does not say that it holds it', async () => {
@@ -108,8 +108,8 @@ environments('it is the base with the commands, the runtime\'s packages and the 
   const { environment } = await partsOf({ ...main, 'requirements.txt': 'six\n' }, { base: bare, commands: ['RUN x', 'ENV A=b'] })
   assert.equal(Object.keys(environment!).sort(), ['Dockerfile', 'lambda/luna_lambda_tools/requirements.txt', 'lambda/requirements.txt'])
   assert.equal(lines(environment!['Dockerfile']), [
-    `FROM ${bare.reference}`, 'RUN x', 'ENV A=b', 'WORKDIR /lambda', 'COPY lambda/luna_lambda_tools/requirements.txt luna_lambda_tools/requirements.txt',
-    'RUN python3 -m pip install --no-cache-dir -r luna_lambda_tools/requirements.txt', 'COPY lambda/requirements.txt requirements.txt', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt',
+    `FROM ${bare.reference}`, 'RUN x', 'ENV A=b', 'WORKDIR /lambda', 'COPY --chown=0:0 lambda/luna_lambda_tools/requirements.txt luna_lambda_tools/requirements.txt',
+    'RUN python3 -m pip install --no-cache-dir -r luna_lambda_tools/requirements.txt', 'COPY --chown=0:0 lambda/requirements.txt requirements.txt', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt',
   ])
   assert.equal([environment!['lambda/requirements.txt'], environment!['lambda/luna_lambda_tools/requirements.txt']], ['six\n', 'sanic==1\n'])
 })
@@ -160,7 +160,7 @@ for (const [what, requirements, commands] of taking) {
     const { Dockerfile, ...code } = environment!
     const { Dockerfile: _, ...all } = whole
     assert.equal(code, all)
-    if (requirements !== null) assert.equal(lines(Dockerfile).slice(-2), ['COPY lambda/ /lambda/', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt'])
+    if (requirements !== null) assert.equal(lines(Dockerfile).slice(-2), ['COPY --chown=0:0 lambda/ /lambda/', 'RUN python3 -m pip install --no-cache-dir -r requirements.txt'])
     assert.is.not(await keyOf({ ...files, 'lambda_main.py': 'other' }, { base: bare, commands }), key)
     assert.is(await keyOf(files, { base: bare, commands }), key)
   })

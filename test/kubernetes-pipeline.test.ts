@@ -146,7 +146,11 @@ test('deleted, nothing is left of it: objects, images, contexts, archives', asyn
   const cleaned = await wait('lambda.cleaned')
   assert.equal(cleaned.data.kept, [])
   assert.is(await kiln.under.registry.digest(built.data.image.reference), null)
-  assert.equal([await kiln.under.objects.list('archives/'), await kiln.under.objects.list('contexts/')], [[], []])
+  // Environments belong to nobody: they, and what they are made of, go when garbage is collected.
+  const packed = (await ports.bus.history(id, 0, 1_000)).flatMap((one) => (one.fact === 'context.packaged' ? [(one as Heard<'context.packaged'>).data] : []))
+  const environments = new Set(packed.map(({ foundation }) => foundation.environment?.context.name))
+  const left = await kiln.under.objects.list('contexts/')
+  assert.equal([await kiln.under.objects.list('archives/'), left.filter(({ name }) => !environments.has(name))], [[], []])
   await until((heard) => heard.fact === 'workload.terminated' && heard.epoch === 2)
   assert.not.ok(await isThere(path.deployments('default', lambdaName(id))))
 })

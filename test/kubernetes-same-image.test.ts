@@ -40,6 +40,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 const cases: Array<{ what: string; files: Record<string, string>; commands: string[]; environment: boolean }> = [
   { what: 'code alone', files: code, commands: [], environment: false },
   { what: 'commands', files: code, commands: ['ENV COLOUR=blue PYTHONUNBUFFERED=0', 'WORKDIR /elsewhere', 'RUN echo made > made.txt', 'EXPOSE 9000', 'CMD ["never"]', 'LABEL of=the-user'], environment: true },
+  { what: 'another user', files: code, commands: ['USER 65534'], environment: true },
   { what: 'requirements that need nothing of the archive', files: { ...code, 'requirements.txt': '# nothing\n' }, commands: ['ENV PIP_BREAK_SYSTEM_PACKAGES=1'], environment: true },
   { what: 'requirements that lie in the archive', files: { ...code, ...ownPackage, 'requirements.txt': './own\n' }, commands: ['ENV PIP_BREAK_SYSTEM_PACKAGES=1'], environment: true },
   { what: 'a command that copies a file of the archive', files: code, commands: ['COPY lambda/deep/er/data.json /data.json'], environment: true },

@@ -17,7 +17,7 @@ export const runtimeRequirements = 'luna_lambda_tools/requirements.txt'
 export function dockerfile(recipe: Recipe): string {
   return lines([
     ...beginning(recipe),
-    `COPY ${codeFolder}/ /${codeFolder}/`,
+    `COPY ${asRoot} ${codeFolder}/ /${codeFolder}/`,
     ...(recipe.hasRequirements ? [install('requirements.txt')] : []),
     ...Object.entries(runs.env).map(([name, value]) => `ENV ${name}=${value}`),
     ...runs.ports.map((port) => `EXPOSE ${port.replace('/tcp', '')}`),
@@ -29,16 +29,18 @@ export function dockerfile(recipe: Recipe): string {
 
 /** `takesFiles`: something of the archive is installed, so all of it must be there. */
 export function environmentDockerfile(recipe: Recipe & { takesFiles: boolean }): string {
-  const requirements = recipe.takesFiles ? `COPY ${codeFolder}/ /${codeFolder}/` : `COPY ${codeFolder}/requirements.txt requirements.txt`
+  const requirements = recipe.takesFiles ? `COPY ${asRoot} ${codeFolder}/ /${codeFolder}/` : `COPY ${asRoot} ${codeFolder}/requirements.txt requirements.txt`
   return lines([...beginning(recipe), ...(recipe.hasRequirements ? [requirements, install('requirements.txt')] : [])])
 }
 
 function beginning({ baseImage, userDockerCommands, installsRuntime }: Recipe): string[] {
   return [
     `FROM ${baseImage}`, ...userDockerCommands, `WORKDIR ${runs.workingDir}`,
-    ...(installsRuntime ? [`COPY ${codeFolder}/${runtimeRequirements} ${runtimeRequirements}`, install(runtimeRequirements)] : []),
+    ...(installsRuntime ? [`COPY ${asRoot} ${codeFolder}/${runtimeRequirements} ${runtimeRequirements}`, install(runtimeRequirements)] : []),
   ]
 }
 
+/** As in a code layer, also after a USER of the user's: kaniko would give the files to that one. */
+const asRoot = '--chown=0:0'
 const install = (file: string): string => `RUN python3 -m pip install --no-cache-dir -r ${file}`
 const lines = (all: string[]): string => [...all, ''].join('\n')

@@ -2,14 +2,16 @@
 // The values themselves stay in the ports' live copies, as text: 10,000 lambdas are a few kilobytes each, not a heap of objects.
 import { servingVersion, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
+import type { Priority } from '../../shared/queue.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
+import { placeOf, type Waiting } from '../../shared/turns.ts'
 
 export interface View {
   /** null: unknown, deleted, or another account's. */
   find(account: string, id: string): { record: LambdaRecord; life: Life | null } | null
   /** Ids of an account's lambdas in order of creation, after `after` (exclusive; null: from the first). */
   idsAfter(account: string, after: string | null): Iterable<string>
-  /** 1-based place among the builds that wait, or null. */
+  /** 1-based place among the builds that wait, if accounts go on taking turns as they do now; or null. */
   placeInQueue(id: string): number | null
   count(): number
   /** Resolves when everything written before this call can be read. */
@@ -21,21 +23,27 @@ interface Row {
   account: string
   created: string
   deleted: boolean
-  /** Sequence of its place in the build queue; 0: it does not wait. */
+  /** Sequence of its entry in the build queue; 0: it does not wait. */
   queued: number
 }
 
+type Waits = Omit<Waiting, 'id'>
+
 export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<View> {
   const rows = new Map<string, Row>()
-  const queue = new Map<string, number>()
+  const queue = new Map<string, Waits>()
+  /** When a build of each account was begun last: whose turn it is. */
+  const served = new Map<string, number>()
   // `<created>~<id>` of every row, sorted: the same order on every replica, whatever order the watches brought them in.
   let order: string[] | null = null
 
   const enqueue = (id: string, row: Row): void => {
-    if (row.queued > 0 && !row.deleted) queue.set(id, row.queued)
+    if (row.queued > 0 && !row.deleted) queue.set(id, { account: row.account, priority: priorityOf(ports.records.known(id)), seq: row.queued })
     else queue.delete(id)
   }
   const statuses = await ports.statuses.follow((life) => {
+    const begun = life.timeline.findLast((moment) => moment.fact === 'image.started')?.lastSeq ?? 0
+    if (begun > (served.get(life.account) ?? 0)) served.set(life.account, begun)
     const row = rows.get(life.id)
     if (!row) return
     row.queued = queuedIn(life)
@@ -67,9 +75,8 @@ export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<
       }
     },
     placeInQueue(id) {
-      const mine = queue.get(id)
-      if (mine === undefined) return null
-      return [...queue.values()].filter((seq) => seq <= mine).length
+      if (!queue.has(id)) return null
+      return placeOf(id, [...queue].map(([one, waits]) => ({ id: one, ...waits })), served)
     },
     count: () => [...rows.values()].filter((row) => !row.deleted).length,
     async caughtUp() {
@@ -93,6 +100,8 @@ function firstAfter(keys: string[], after: string): number {
   }
   return low
 }
+
+const priorityOf = (record: LambdaRecord | null): Priority => record?.versions.at(-1)?.priority ?? 'person'
 
 /** The newest version waits for a builder. */
 function queuedIn(life: Life | null): number {

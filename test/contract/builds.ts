@@ -163,8 +163,9 @@ export function buildsContract(name: string, make: () => Promise<BuildsUnderTest
   })
 
   test('a context that has vanished is a failure', async ({ on }) => {
-    const digest = createHash('sha256').update(randomUUID()).digest('hex')
-    const { failure } = failureOf(await on.builds.run(buildOf(unpacked(digest)), quiet))
+    const { context, foundation } = await on.context(plainFiles())
+    const gone = unpacked(createHash('sha256').update(randomUUID()).digest('hex')).context
+    const { failure } = failureOf(await on.builds.run(buildOf({ context: { ...context, ...gone }, foundation }), quiet))
     assert.match(failure.message, /PUT/)
   })
 
