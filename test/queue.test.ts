@@ -2,7 +2,6 @@
 import { connect, nanos } from 'nats'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import type { Fact } from '../shared/events.ts'
 import type { Hearing } from '../shared/bus.ts'
 import type { Turns } from '../shared/queue.ts'
 import { placeOf, type Waiting } from '../shared/turns.ts'
