@@ -58,7 +58,7 @@ async function local(options: Partial<LocalWorkloadsOptions> = {}): Promise<Loca
     workloads, folder, logs, written,
     async image(files) {
       const { digest } = await contextArchive(files)
-      const code = join(folder, 'code', digest, 'code')
+      const code = join(folder, 'code', digest, 'lambda')
       await mkdir(code, { recursive: true })
       for (const [name, text] of Object.entries(files)) await writeFile(join(code, name), text)
       return writeImage(folder, { environment: environmentKey, context: digest })
