@@ -21,7 +21,8 @@ const drainSeconds = 30
 /** Root's files belong to root in every base image: a lambda is somebody else. */
 const user = 1_000
 /** A start may take long, say for a model that is loaded: it is never ended for that before this. */
-const longestStartSeconds = 1_800
+const longestSilenceSeconds = 1_800
+const liveEverySeconds = 10
 
 /** What never changes between versions: a Deployment's selector cannot. */
 export const selectorLabels = ({ id }: Pick<Workload, 'id'>, { config }: Placement): Record<string, string> =>
@@ -66,10 +67,10 @@ function podSpec(workload: Workload, { config }: Placement): object {
       name: container, image: workload.image.reference, imagePullPolicy: 'IfNotPresent',
       ports: [{ name: 'http', containerPort: port }], env: environmentOf(workload), resources: resourcesOf(workload),
       securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
-      startupProbe: { ...health, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: longestStartSeconds },
-      readinessProbe: { ...health, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 3 },
-      // A lambda at work may be slow to answer: only long silence is death.
-      livenessProbe: { ...health, periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 6 },
+      // No startup probe: the kubelet would look at its own next second, and at the one after that for readiness.
+      readinessProbe: { ...health, periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 3 },
+      // One that stands still ends itself and says where; this is for what it cannot see itself, such as a port that nobody listens on.
+      livenessProbe: { ...health, periodSeconds: liveEverySeconds, timeoutSeconds: 10, failureThreshold: longestSilenceSeconds / liveEverySeconds },
       lifecycle: { preStop: { sleep: { seconds: preStopSeconds } } },
       terminationMessagePolicy: 'FallbackToLogsOnError',
       volumeMounts: [{ name: 'config', mountPath: configFolder, readOnly: true }],

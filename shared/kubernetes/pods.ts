@@ -1,5 +1,6 @@
 // One pod of a lambda, as users read it: what the API shows, in a fixed word and a sentence. Pure.
 import { constants } from 'node:os'
+import { standstill } from '../standstill.ts'
 import type { Pod } from '../workloads.ts'
 import { condition, waitOf, type PodResource, type Terminated, type Wait } from './resources.ts'
 
@@ -60,6 +61,8 @@ function crashOf(pod: PodResource, { memoryLimit, lastLines }: Surroundings): Wa
     return { reason: 'OOMKilled', message: `It needed more memory than ${memoryLimit ? `its limit of ${memoryLimit}` : 'the node has'} and was killed. Raise deploy_parameters.resources.limits.memory.` }
   }
   if (end.reason === 'StartError' || end.reason === 'ContainerCannotRun') return { reason: 'CreateContainerError', message: `It cannot be started: ${end.message ?? end.reason}` }
+  const still = standstill(lastLines)
+  if (still) return { reason: 'CrashLoopBackOff', message: still }
   const last = lastLines.findLast((line) => line.trim() !== '')
   return { reason: 'CrashLoopBackOff', message: `It ended with exit code ${end.exitCode}${last ? `: ${last.slice(0, 300)}` : '.'}` }
 }

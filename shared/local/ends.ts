@@ -1,5 +1,6 @@
 // Ends: what the end of a pod's process means, in words for the lambda's author.
 import type { DeployParameters } from '../parameters.ts'
+import { standstill } from '../standstill.ts'
 import { memoryLimitOf } from './limits.ts'
 import type { End } from './processes.ts'
 
@@ -17,6 +18,8 @@ export function endOfRun(end: End, log: string[], deploy: DeployParameters, unhe
   const said = log.findLast((line) => line.trim() !== '')
   const closing = said === undefined ? 'It printed nothing.' : `Its last line: ${said.slice(0, 500)}`
   const of = (reason: string, message: string): PodEnd => ({ reason, message: `${message} ${closing}`, exitCode, signal, log })
+  const still = standstill(log)
+  if (still) return { reason: 'CrashLoopBackOff', message: still, exitCode, signal, log }
   if (unhealthy) return of('Unhealthy', 'It did not answer GET /healthz several times in a row and is started again.')
   if (ranOutOfMemory(end, log, deploy)) return of('OOMKilled', `It ran out of memory${limitInWords(deploy)}.`)
   return of('CrashLoopBackOff', `It ended ${signal === null ? `with exit code ${exitCode}` : `by ${signal}`}.`)

@@ -9,11 +9,11 @@ export interface Probing {
   everyMs: number
   /** Longer than this is no answer. */
   limitMs: number
-  /** So many unanswered in a row, and it does not serve any more. */
+  /** So many unanswered in a row, and it does not serve any more. One that stands still has ended itself before that, and said where. */
   failures: number
 }
 
-export const usualProbing: Probing = { startingMs: 20, everyMs: 5_000, limitMs: 2_000, failures: 3 }
+export const usualProbing: Probing = { startingMs: 20, everyMs: 5_000, limitMs: 2_000, failures: 12 }
 
 const slowStartMs = 10_000
 const slowStartingMs = 250

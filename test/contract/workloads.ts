@@ -251,6 +251,14 @@ export function workloadsContract(name: string, make: (options: { readyTimeoutMs
     await watch.until((o) => o.pods[0]?.restarts === 1)
   })
 
+  test('a version that stands still says so, and the log says where', async ({ on, watch }) => {
+    const image = await on.image({ 'run.py': 'import faulthandler, threading\nfaulthandler.dump_traceback_later(0.2, exit=True)\nthreading.Event().wait()\n' })
+    await on.workloads.apply(workload(image))
+    const crashed = await watch.until((o) => o.reason === 'CrashLoopBackOff')
+    assert.match(crashed.message, /stood still for 0:00:00, and it ended itself/)
+    assert.match(crashed.log!.join('\n'), /File ".*run.py", line 3 in <module>/)
+  })
+
   test('more pods are more endpoints', async ({ on, watch }) => {
     const one = workload(await on.image(server('hello')))
     await on.workloads.apply(one)

@@ -145,6 +145,31 @@ class Life(TestCase):
             serving.process.stdin.close()
             self.assertEqual(serving.exit_code(), -signal.SIGKILL)
 
+    def test_one_that_stands_still_ends_and_says_where(self):
+        ways = {
+            "waiting": STUBBORN,
+            # Not even another thread runs while an expression goes back and forth.
+            "computing": "import re\nasync def main(request):\n    print('blocking')\n    re.match('(a+)+$', 'a' * 99 + 'b')\n",
+        }
+        for name, code in ways.items():
+            for workers in (1, 2):
+                with self.subTest(name, workers=workers):
+                    serving = self.serve(code, ["--workers", str(workers)], LAMBDA_SILENCE_SECONDS="0.5").ready(workers)
+                    with serving.connect() as connection:
+                        connection.sendall(b"GET /main HTTP/1.1\r\nHost: x\r\n\r\n")
+                        self.assertEqual(serving.exit_code(), 1)
+                    self.assertIn("Timeout (0:00:00.500000)!", serving.lines)
+                    self.assertRegex(serving.log, r'File ".*/lambda_main.py", line \d in main')
+                    self.assertTrue(serving.all_have_ended())
+
+    def test_one_that_waits_and_one_that_stops_do_not_stand_still(self):
+        slow = CODE.replace('print("onShutdown")', 'import threading; threading.Event().wait(0.6); print("onShutdown")')
+        serving = self.serve(slow, LAMBDA_SILENCE_SECONDS="0.3").ready()
+        self.assertEqual(serving.ask("POST", "/main", b'{"seconds": 1}').status, 200)
+        serving.terminate()
+        self.assertEqual(serving.exit_code(), 0)
+        self.assertIn("onShutdown", serving.lines)
+
     def test_stdin_is_left_alone_unless_asked(self):
         serving = self.serve().ready()
         serving.process.stdin.close()

@@ -11,6 +11,7 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
 
 from ..public.logger import logger
+from .standstill import end_when_standing_still
 from .user_code import BadLambda, call_hook
 
 BACKLOG = 1024
@@ -32,7 +33,7 @@ def serve_in_this_process(settings, sock):
         logger.exception("the lambda cannot start: importing lambda_main.py failed")
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(app, sock, settings.drain_seconds))
+        return runner.run(serve(app, sock, settings))
 
 
 def leave_at_once_when_asked():
@@ -41,7 +42,7 @@ def leave_at_once_when_asked():
         signal.signal(number, lambda *_: os._exit(0))
 
 
-async def serve(app, sock, drain_seconds):
+async def serve(app, sock, settings):
     user_ctx = app.ctx.surroundings.userCtx
     # Without this Sanic takes the app for stopped and refuses tasks of the author's.
     app.state.server_info.append(ApplicationServerInfo({"version": HTTP.VERSION_1}, ServerStage.SERVING))
@@ -53,12 +54,16 @@ async def serve(app, sock, drain_seconds):
         logger.exception("the lambda cannot start: UserCtx.onStart failed")
         return 1
     stopping = when_asked_to_stop()
+    watching = asyncio.create_task(end_when_standing_still(settings.silence_seconds))
     await server.start_serving()
     # What has been made so far stays; the garbage collector need not look at it again.
     gc.freeze()
     logger.info("serving on http://%s:%s", *sock.getsockname()[:2])
     await stopping.wait()
-    await drain(app, server, drain_seconds)
+    await drain(app, server, settings.drain_seconds)
+    # What the author does last may take as long as whoever stops the lambda lets it.
+    watching.cancel()
+    await asyncio.wait([watching])
     return await shut_down(user_ctx)
 
 

@@ -21,6 +21,7 @@ class Settings:
     lambda_version: str
     ends_with_parent: bool
     drain_seconds: float
+    silence_seconds: float
     max_body_bytes: int
     log_level: str
     user_config: dict = field(repr=False)
@@ -85,6 +86,7 @@ def read_settings(overrides=None, environment=os.environ):
         lambda_version=reader.text("LAMBDA_VERSION"),
         ends_with_parent=reader.text("LAMBDA_ENDS_WITH_PARENT") == "1",
         drain_seconds=reader.number("LAMBDA_DRAIN_SECONDS", 30.0, 0, 86400, float),
+        silence_seconds=reader.number("LAMBDA_SILENCE_SECONDS", 60.0, 0.1, 86400, float),
         max_body_bytes=reader.number("LAMBDA_REQUEST_MAX_SIZE", GIBIBYTE, 1, 2**63),
         log_level=reader.one_of("LAMBDA_LOG_LEVEL", LOG_LEVELS, "INFO"),
         user_config=reader.json_object("LAMBDA_USER_CONFIG"),
