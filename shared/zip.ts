@@ -7,8 +7,9 @@
 
 import AdmZip from 'adm-zip'
 import { isUtf8 } from 'node:buffer'
+import { pipeline, Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { crc32, inflateRaw } from 'node:zlib'
+import { crc32, createInflateRaw, inflateRaw } from 'node:zlib'
 import { aboutFile, fileName, nameFaults, notUtf8, visible, type FileName } from './file-names.ts'
 import type { Finding } from './finding.ts'
 
@@ -24,6 +25,13 @@ export interface ZipFile {
   packedBytes: number
   /** Inflated now, and checked; or what is wrong with it. */
   content(): Promise<Buffer | Finding>
+  /** The same, piece by piece: little of a large file is in memory. Throws DamagedFile, maybe after the last piece. */
+  open(): AsyncIterable<Buffer>
+}
+
+/** A file's content is not what the zip says of it. */
+export class DamagedFile extends Error {
+  constructor(readonly finding: Finding) { super(finding.message) }
 }
 
 export type OpenZip = { ok: true; files: ZipFile[] } | { ok: false; findings: Finding[] }
@@ -41,7 +49,10 @@ export function openZip(bytes: Buffer, limits: ZipLimits): OpenZip {
   if (findings.length > 0) return refused(findings)
   const wanted = entries.filter(({ path, folder }) => !folder && !/^__MACOSX\/|(^|\/)\.DS_Store$/.test(path))
   const sorted = wanted.map((entry) => ({ entry, name: Buffer.from(entry.path) })).sort((a, b) => Buffer.compare(a.name, b.name))
-  return { ok: true, files: sorted.map(({ entry }) => ({ path: entry.path, bytes: entry.size, packedBytes: entry.packed, content: () => unpackOne(outline.zip, entry) })) }
+  const files = sorted.map(({ entry }): ZipFile => ({
+    path: entry.path, bytes: entry.size, packedBytes: entry.packed, content: () => unpackOne(outline.zip, entry), open: () => openOne(outline.zip, entry),
+  }))
+  return { ok: true, files }
 }
 
 /** Reads a whole zip into memory: path -> content. What `openZip` refuses is refused, and then what is wrong with the contents. */
@@ -71,6 +82,9 @@ const END = Buffer.from('PK\x05\x06')
 const RECORDS = [Buffer.from('PK\x03\x04'), Buffer.from('PK\x01\x02'), END]
 const MOST_FINDINGS = 100
 const AT_ONCE = 16
+/** A stream for each of many small files would take longer than they do. */
+const IN_ONE_GO_BYTES = 1 << 20
+const PIECE_BYTES = 256 << 10
 
 /** `before` is what was glued in front; `directory` and `end` are offsets in `zip`, which begins after it. */
 interface Outline { before: Buffer; zip: Buffer; directory: number; end: number; count: number }
@@ -230,16 +244,54 @@ async function unpack(zipped: ZipFile[]): Promise<ZipReading> {
 
 /** No more is inflated than declared, so that all entries together keep the limit that their declared sizes keep. */
 async function unpackOne(zip: Buffer, entry: Entry): Promise<Buffer | Finding> {
-  const start = contentStart(zip, entry)
-  const packed = zip.subarray(start, start + entry.packed)
+  const packed = packedOf(zip, entry)
   const inflating = entry.method === 0 ? Buffer.from(packed) : inflate(packed, { maxOutputLength: Math.max(1, entry.size) })
   const content = await Promise.resolve(inflating).catch((error: NodeJS.ErrnoException) => error)
-  if (Buffer.isBuffer(content) && content.length === entry.size) {
-    return crc32(content) === entry.crc ? content : about(entry, 'BadChecksum', 'does not match its checksum', REPACK)
-  }
-  if (Buffer.isBuffer(content) || content.code !== 'ERR_BUFFER_TOO_LARGE') return about(entry, 'BrokenContent', 'cannot be unpacked: its content is damaged', REPACK)
-  return about(entry, 'UnpacksTooLarge', `unpacks to more than the ${entry.size} bytes that it declares`, REPACK)
+  if (Buffer.isBuffer(content) && content.length === entry.size) return crc32(content) === entry.crc ? content : badChecksum(entry)
+  return Buffer.isBuffer(content) || content.code !== 'ERR_BUFFER_TOO_LARGE' ? brokenContent(entry) : tooMuch(entry)
 }
+
+async function* openOne(zip: Buffer, entry: Entry): AsyncIterable<Buffer> {
+  if (entry.size <= IN_ONE_GO_BYTES) return yield* piecesOf(sound(await unpackOne(zip, entry)))
+  let [bytes, crc] = [0, 0]
+  try {
+    for await (const piece of unpackedPieces(packedOf(zip, entry), entry)) {
+      bytes += piece.length
+      if (bytes > entry.size) throw new DamagedFile(entry.method === 0 ? brokenContent(entry) : tooMuch(entry))
+      crc = crc32(piece, crc)
+      yield piece
+    }
+  } catch (error) {
+    throw error instanceof DamagedFile ? error : new DamagedFile(brokenContent(entry))
+  }
+  if (bytes < entry.size) throw new DamagedFile(brokenContent(entry))
+  if (crc !== entry.crc) throw new DamagedFile(badChecksum(entry))
+}
+
+function unpackedPieces(packed: Buffer, { method }: Entry): AsyncIterable<Buffer> {
+  const pieces = Readable.from(piecesOf(packed))
+  if (method === 0) return pieces
+  // Whoever reads it is told of an error.
+  return pipeline(pieces, createInflateRaw({ chunkSize: PIECE_BYTES }), () => undefined)
+}
+
+function* piecesOf(bytes: Buffer): Iterable<Buffer> {
+  for (let at = 0; at < bytes.length; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES)
+}
+
+function sound(content: Buffer | Finding): Buffer {
+  if (Buffer.isBuffer(content)) return content
+  throw new DamagedFile(content)
+}
+
+function packedOf(zip: Buffer, entry: Entry): Buffer {
+  const start = contentStart(zip, entry)
+  return zip.subarray(start, start + entry.packed)
+}
+
+const badChecksum = (entry: Entry): Finding => about(entry, 'BadChecksum', 'does not match its checksum', REPACK)
+const brokenContent = (entry: Entry): Finding => about(entry, 'BrokenContent', 'cannot be unpacked: its content is damaged', REPACK)
+const tooMuch = (entry: Entry): Finding => about(entry, 'UnpacksTooLarge', `unpacks to more than the ${entry.size} bytes that it declares`, REPACK)
 
 // ---- the words
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { pack, type Packed, type PackedFile } from '../services/packager/pack.ts'
+import { inMemory, pack, type Packed, type PackedFile } from '../services/packager/pack.ts'
 import { spool } from '../services/packager/spool.ts'
 import { gate } from './stand/await.ts'
 import { bytesOf } from './stand/contexts.ts'
@@ -14,7 +14,9 @@ import { ownTemporary, type OwnTemporary } from './stand/temporary.ts'
 import { unpackedEntries, unpackedFiles } from './stand/unpacked.ts'
 
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex')
-const fileOf = (path: string, content: string | Buffer): PackedFile => ({ path, content: async () => Buffer.from(content as string) })
+const fileOf = (path: string, content: string | Buffer): PackedFile => inMemory(path, Buffer.from(content as string))
+/** Its content is there when it has been asked for. */
+const lateFile = (path: string, bytes: number, content: () => Promise<Buffer>): PackedFile => ({ path, bytes, async *open() { yield* inMemory(path, await content()).open() } })
 const filesOf = (given: Record<string, string | Buffer>): PackedFile[] => Object.entries(given).map(([path, content]) => fileOf(path, content))
 const head = new Map([['Dockerfile', Buffer.from('FROM base\n')]])
 
@@ -120,12 +122,13 @@ packing('what is small stays in memory; what is large lies in a file, and is gon
   assert.equal(await temporary.left(), [])
 })
 
-packing('a content that throws is what packing throws, and nothing is left of what came before', async ({ temporary }) => {
+packing('a content that throws, at once or in its middle, is what packing throws, and nothing is left of what came before', async ({ temporary }) => {
   const trouble = new Error('this file is damaged')
-  for (const before of [[], [fileOf('lambda/a', 'small')], [fileOf('lambda/a', randomBytes(large)), fileOf('lambda/b', 'small')]]) {
+  for (const before of [[], [fileOf('lambda/a', 'small')], [fileOf('lambda/a', randomBytes(large)), fileOf('lambda/b', 'small')]]) for (const good of [0, large]) {
     const asked: string[] = []
-    const after = { path: 'lambda/z', content: async () => { asked.push('z'); return Buffer.from('z') } }
-    const thrown = await pack(head, [...before, { path: 'lambda/m', content: async () => { throw trouble } }, after]).catch((error: unknown) => error)
+    const after = lateFile('lambda/z', 1, async () => { asked.push('z'); return Buffer.from('z') })
+    const bad: PackedFile = { path: 'lambda/m', bytes: 2 * large, async *open() { if (good) yield randomBytes(good); throw trouble } }
+    const thrown = await pack(head, [...before, bad, after]).catch((error: unknown) => error)
     assert.is(thrown, trouble)
     assert.equal([await temporary.left(), asked], [[], []])
   }
@@ -145,16 +148,13 @@ packing('one file is asked for at a time, and the next when the last has been ta
   }
   const open = new Set<number>()
   const behind: number[] = []
-  const files = Array.from({ length: 6 }, (_, i) => ({
-    path: `lambda/${i}`,
-    async content() {
-      assert.equal([...open], [], 'another is being read')
-      open.add(i)
-      // What was given before is compressed and written but for a rest; the first of it may still lie in memory.
-      behind.push(i > 1 ? i * bytes - (await written()) : 0)
-      open.delete(i)
-      return randomBytes(bytes)
-    },
+  const files = Array.from({ length: 6 }, (_, i) => lateFile(`lambda/${i}`, bytes, async () => {
+    assert.equal([...open], [], 'another is being read')
+    open.add(i)
+    // What was given before is compressed and written but for a rest; the first of it may still lie in memory.
+    behind.push(i > 1 ? i * bytes - (await written()) : 0)
+    open.delete(i)
+    return randomBytes(bytes)
   }))
   await (await pack(head, files)).drop()
   assert.is(behind.length, 6)
@@ -164,8 +164,8 @@ packing('one file is asked for at a time, and the next when the last has been ta
 packing('while one file is being read no other is asked for', async () => {
   const [first, asked] = [gate<Buffer>(), gate()]
   let others = 0
-  const waits = { path: 'lambda/a', content: () => { asked.open(); return first.promise } }
-  const making = pack(head, [waits, ...['b', 'c'].map((name) => ({ path: `lambda/${name}`, content: async () => { others += 1; return Buffer.from(name) } }))])
+  const waits = lateFile('lambda/a', 1, () => { asked.open(); return first.promise })
+  const making = pack(head, [waits, ...['b', 'c'].map((name) => lateFile(`lambda/${name}`, 1, async () => { others += 1; return Buffer.from(name) }))])
   await asked.promise
   assert.is(others, 0)
   first.open(Buffer.from('a'))

@@ -1,8 +1,9 @@
 // Longer than 250 lines: a case for each rule.
+import { randomBytes } from 'node:crypto'
 import { crc32, deflateRawSync } from 'node:zlib'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
-import { openZip, readZip, writeZip } from '../shared/zip.ts'
+import { DamagedFile, openZip, readZip, writeZip, type ZipFile } from '../shared/zip.ts'
 
 interface Part {
   name: string | Buffer; content?: string | Buffer; method?: number; flags?: number; mode?: number; disk?: number
@@ -260,6 +261,42 @@ opening('nothing is looked at inside before it is asked for, and then each file 
   assert.is(String(sound), 'whole')
   for (const [name, finding] of [['bad', bad], ['lies', lies]] as const) assert.is(!Buffer.isBuffer(finding) && finding!.file, name)
   assert.is(String(await files[1]!.content()), 'whole', 'asked again')
+})
+
+/** As `content`, by the other road. */
+async function inPieces(file: ZipFile): Promise<Awaited<ReturnType<ZipFile['content']>>> {
+  const pieces: Buffer[] = []
+  try {
+    for await (const piece of file.open()) pieces.push(piece)
+  } catch (error) {
+    if (error instanceof DamagedFile) return error.finding
+    throw error
+  }
+  return Buffer.concat(pieces)
+}
+
+opening('in pieces a file is what it is as a whole, sound or damaged, small or large', async () => {
+  const seen: string[] = []
+  for (const bytes of [0, 10, 3 << 20]) for (const method of [0, 8]) {
+    const content = randomBytes(bytes)
+    const cut = (zip: Buffer): Buffer => { if (bytes > 0) zip.fill(0xff, 32 + bytes / 2, 35 + bytes / 2); return zip }
+    const part = { name: 'a', content, method }
+    const zips = [forge([part]), forge([{ ...part, crc: 7 }]), forge([{ ...part, size: bytes + 1 }]), forge([{ ...part, size: Math.max(0, bytes - 1) }]), cut(forge([part]))]
+    for (const zip of zips) {
+      const [file] = opened(zip, { maxUnpackedBytes: 1 << 23, maxEntries: 1 })
+      const [whole, pieces] = [await file!.content(), await inPieces(file!)]
+      assert.ok(Buffer.isBuffer(whole) ? whole.equals(pieces as Buffer) : JSON.stringify(whole) === JSON.stringify(pieces), `${bytes} ${method}: ${JSON.stringify(whole).slice(0, 200)}, ${JSON.stringify(pieces).slice(0, 200)}`)
+      seen.push(Buffer.isBuffer(whole) ? 'sound' : whole.code)
+    }
+  }
+  for (const code of ['sound', 'BadChecksum', 'BrokenContent', 'UnpacksTooLarge']) assert.ok(seen.includes(code), code)
+})
+
+opening('of a large file little is in memory', async () => {
+  const [file] = opened(forge([{ name: 'a', content: Buffer.alloc(64 << 20), method: 8 }]), { maxUnpackedBytes: 1 << 30, maxEntries: 1 })
+  let longest = 0
+  for await (const piece of file!.open()) longest = Math.max(longest, piece.length)
+  assert.ok(longest <= 1 << 20, String(longest))
 })
 
 opening.run()

@@ -5,10 +5,9 @@ import { join } from 'node:path'
 import type { Base } from '../../shared/bases.ts'
 import { environmentKey, needsNothing, takesFiles } from '../../shared/environment.ts'
 import { requirementLines } from '../../shared/requirements.ts'
-import type { Finding } from '../../shared/finding.ts'
 import type { ZipFile } from '../../shared/zip.ts'
 import { codeFolder, dockerfile, environmentDockerfile, runtimeRequirements } from './dockerfile.ts'
-import { levels, pack, type Packed, type PackedFile } from './pack.ts'
+import { inMemory, levels, pack, type Packed, type PackedFile } from './pack.ts'
 
 export interface Runtime {
   /** What goes beside the user's code: run.py, luna_lambda_tools/… */
@@ -35,11 +34,6 @@ export interface Contexts {
   environment: { key: string; packed: Packed } | null
 }
 
-/** A file of the archive is damaged: the user's to send again. */
-export class BadContent extends Error {
-  constructor(readonly finding: Finding) { super(finding.message) }
-}
-
 /** The files in `folder` that go into every lambda. */
 export async function readRuntime(folder: string): Promise<Runtime> {
   const names = (await readdir(folder, { recursive: true, withFileTypes: true }))
@@ -61,7 +55,7 @@ const hardlySmaller = 0.9
 /** Replaced by kiln's own: what a user sends under these names has no effect. */
 const isReplaced = (name: string): boolean => name === 'run.py' || name.startsWith('luna_lambda_tools/')
 
-/** Throws BadContent. Whoever calls drops what is packed. */
+/** Throws DamagedFile, which is the user's to send again. Whoever calls drops what is packed. */
 export async function contextsOf(userFiles: readonly ZipFile[], given: Given): Promise<Contexts> {
   const code = codeOf(userFiles, given.runtime)
   const requirements = code.find(({ path }) => path === `${codeFolder}/requirements.txt`) ?? null
@@ -84,8 +78,8 @@ const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).dig
 function codeOf(userFiles: readonly ZipFile[], runtime: Runtime): PackedFile[] {
   const kilns = new Map([...runtime.files, [runtimeRequirements, runtime.requirements] as const])
   return [
-    ...userFiles.filter(({ path }) => !isReplaced(path)).map((file) => ({ path: `${codeFolder}/${file.path}`, content: () => soundContent(file) })),
-    ...[...kilns].map(([path, content]) => ({ path: `${codeFolder}/${path}`, content: async () => content })),
+    ...userFiles.filter(({ path }) => !isReplaced(path)).map(({ path, bytes, open }) => ({ path: `${codeFolder}/${path}`, bytes, open })),
+    ...[...kilns].map(([path, content]) => inMemory(`${codeFolder}/${path}`, content)),
   ]
 }
 
@@ -95,18 +89,18 @@ function levelFor(files: readonly ZipFile[]): number {
   return sum((file) => file.packedBytes) > hardlySmaller * sum((file) => file.bytes) ? levels.none : levels.usual
 }
 
-async function soundContent(file: ZipFile): Promise<Buffer> {
-  const content = await file.content()
-  if (!Buffer.isBuffer(content)) throw new BadContent(content)
-  return content
-}
-
 interface Code { all: PackedFile[]; requirements: PackedFile | null; digest: string; level: number }
 
 /** null: there is nothing to install; a file of comments must not lie in the image of somebody who has none. */
 async function requirementsIn(file: PackedFile | null): Promise<string | null> {
-  const text = file === null ? '' : (await file.content()).toString()
+  const text = file === null ? '' : await textOf(file)
   return requirementLines(text).length > 0 ? text : null
+}
+
+async function textOf({ open }: PackedFile): Promise<string> {
+  const pieces: Buffer[] = []
+  for await (const piece of open()) pieces.push(piece)
+  return Buffer.concat(pieces).toString()
 }
 
 /** null: the base image holds all that the code needs. */

@@ -10,8 +10,8 @@ import type { Ports } from '../../shared/ports.ts'
 import { versionOf } from '../../shared/records.ts'
 import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
 import { work } from '../../shared/worker.ts'
-import { openZip, type ZipLimits } from '../../shared/zip.ts'
-import { BadContent, contextsOf, type Contexts, type Runtime } from './context.ts'
+import { DamagedFile, openZip, type ZipLimits } from '../../shared/zip.ts'
+import { contextsOf, type Contexts, type Runtime } from './context.ts'
 import type { Packed } from './pack.ts'
 
 type PackagerPorts = Pick<Ports, 'bases' | 'bus' | 'log' | 'metrics' | 'objects' | 'records'>
@@ -25,7 +25,7 @@ export interface PackagerSettings {
 /** Packed contexts remembered by what they were made from: the same zip again is not packed again. */
 export type Remembered = Map<string, Facts['context.packaged']>
 const remembered = 1_000
-/** Over all replicas. Each has an archive and its largest file in memory. */
+/** Over all replicas. Each has an archive in memory. */
 const mostAtOnce = 16
 
 export function startPackager(ports: PackagerPorts, settings: PackagerSettings): Promise<Hearing> {
@@ -62,7 +62,7 @@ export async function packageContext(ports: PackagerPorts, settings: PackagerSet
     remember(packed, inputs, data)
     return done(nextFact(heard, 'context.packaged', data))
   } catch (error) {
-    if (error instanceof BadContent) return badArchive(error.message)
+    if (error instanceof DamagedFile) return badArchive(error.message)
     throw error
   }
 }

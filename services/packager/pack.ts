@@ -14,8 +14,11 @@ import { spool } from './spool.ts'
 /** One file, read when its turn comes. */
 export interface PackedFile {
   path: string
-  content(): Promise<Buffer>
+  bytes: number
+  open(): AsyncIterable<Buffer>
 }
+
+export const inMemory = (path: string, content: Buffer): PackedFile => ({ path, bytes: content.length, open: () => Readable.from(piecesOf(content)) })
 
 export interface Packed {
   content: Content
@@ -33,7 +36,7 @@ const pieceBytes = 256 << 10
 
 /**
  * `head`: small files at the archive's top. `code`: what becomes the layer, its paths as they are in the image, without the first slash;
- * their folders are added. One file is in memory at a time. Throws what `content` throws.
+ * their folders are added. One file is open at a time. Throws what `open` throws.
  */
 export async function pack(head: ReadonlyMap<string, Buffer>, code: readonly PackedFile[], level: number = levels.usual): Promise<Packed> {
   const archive = spool()
@@ -72,7 +75,7 @@ const hashing = (hash: Hash) => async function* (source: AsyncIterable<Buffer>):
 /** A tar that goes on: without the blocks that end one. */
 async function headOf(files: ReadonlyMap<string, Buffer>): Promise<Buffer> {
   const chunks: Buffer[] = []
-  for await (const chunk of tarOf([...files].map(([path, content]) => ({ path, content: async () => content })))) chunks.push(chunk)
+  for await (const chunk of tarOf([...files].map(([path, content]) => inMemory(path, content)))) chunks.push(chunk)
   return Buffer.concat(chunks).subarray(0, -endOfTarBytes)
 }
 
@@ -89,19 +92,21 @@ async function* tarOf(files: readonly PackedFile[]): AsyncIterable<Buffer> {
 
 /** Folders before what lies in them, everything in the order of its bytes. */
 async function feed(archive: Pack, files: readonly PackedFile[]): Promise<void> {
-  const folders = [...new Set(files.flatMap(({ path }) => foldersOf(path)))].map((path) => ({ path, content: null }))
-  for (const { path, content } of [...folders, ...files].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))) {
-    if (!content) archive.entry({ ...owned, name: path, type: 'directory', mode: 0o755 })
-    else await entry(archive, path, await content())
+  const folders = [...new Set(files.flatMap(({ path }) => foldersOf(path)))].map((path) => ({ path, open: null }))
+  for (const file of [...folders, ...files].sort((a, b) => Buffer.compare(Buffer.from(a.path), Buffer.from(b.path)))) {
+    if (file.open === null) archive.entry({ ...owned, name: file.path, type: 'directory', mode: 0o755 })
+    else await entry(archive, file)
   }
   archive.finalize()
 }
 
 /** Resolves when the archive has taken it: no more than one is waiting. */
-async function entry(archive: Pack, name: string, content: Buffer): Promise<void> {
-  const header = { ...owned, name, mode: 0o644, size: content.length }
-  if (content.length === 0) return void archive.entry(header, content)
-  await pipeline(Readable.from(piecesOf(content)), archive.entry(header))
+async function entry(archive: Pack, { path, bytes, open }: PackedFile): Promise<void> {
+  const header = { ...owned, name: path, mode: 0o644, size: bytes }
+  if (bytes > 0) return pipeline(open(), archive.entry(header))
+  // It may not be as empty as it is said to be.
+  for await (const piece of open()) if (piece.length > 0) throw new Error(`${path} is said to be empty, and is not.`)
+  archive.entry(header, '')
 }
 
 /** Small ones: whoever has taken the last has compressed nearly all, and a large file holds up nobody else while it is hashed. */

@@ -4,7 +4,7 @@ import type { Base } from '../../shared/bases.ts'
 import type { Packaged } from '../../shared/builds.ts'
 import { contextName, type Content } from '../../shared/objects.ts'
 import { contextsOf, type Runtime } from '../../services/packager/context.ts'
-import type { Packed } from '../../services/packager/pack.ts'
+import { inMemory, type Packed } from '../../services/packager/pack.ts'
 
 /** A runtime without anything. */
 export const bareRuntime: Runtime = { files: new Map(), requirements: Buffer.alloc(0), digest: 'bare' }
@@ -21,7 +21,7 @@ export interface Made {
 
 /** `files`: as in the user's zip. `base` null: a platform without base images. */
 export async function contextMade(files: Record<string, string>, { base = null as Base | null, commands = [] as string[], runtime = bareRuntime } = {}): Promise<Made> {
-  const zipped = Object.entries(files).map(([path, text]) => ({ path, bytes: Buffer.byteLength(text), packedBytes: 0, content: async () => Buffer.from(text) }))
+  const zipped = Object.entries(files).map(([path, text]) => ({ ...inMemory(path, Buffer.from(text)), packedBytes: 0, content: async () => Buffer.from(text) }))
   const { whole, environment } = await contextsOf(zipped, { runtime, base, baseName: base?.reference ?? 'base', commands })
   const archives = new Map<string, Buffer>()
   const named = async ({ digest, content, drop }: Packed): Promise<{ name: string; digest: string }> => {
