@@ -181,18 +181,17 @@ s3('who reads while others put gets one whole object', async () => {
   await Promise.all(contents.map((bytes) => mine.put('x', bytes)))
   for (const bytes of await Promise.all(reading)) assert.ok(contents.some((one) => bytes?.equals(one)), `${bytes?.length}: ${bytes?.subarray(0, 3)} … ${bytes?.subarray(-3)}`)
 })
-s3('connections are used again', async () => {
+s3('connections are used again, and of a large object two parts are on their way at once', async () => {
   await relayed(new URL(server.endpoint), async (relay) => {
     const objects = await s3Objects({ bucket: unique('again'), ...options, endpoint: relay.endpoint })
     for (const size of [1, 100_000, 4_000_000, 6_000_000]) {
       await objects.put('x', Buffer.alloc(size))
-      // One part of it is sent while the next is read: never two requests at once.
       await objects.put('x', repeated(size))
       assert.is((await objects.get('x'))!.length, size)
       for await (const piece of (await objects.part('x', Math.floor(size / 2)))!) assert.ok(piece.length > 0)
       await objects.has('x')
+      assert.is(relay.connections, size > 5_242_880 ? 2 : 1)
     }
-    assert.is(relay.connections, 1)
   })
 })
 s3('no process is kept alive', async () => {
@@ -250,7 +249,7 @@ s3('a content is read once and in step with what is sent, also when the store wa
       }
       await objects.put('x', { bytes: content.bytes, open: counted })
       assert.equal([content.opened, refused, given], [1, 3, 40_000_000])
-      assert.ok(mostAhead <= 2 * 5_242_880 + 64 * 1_024, `${mostAhead} bytes ahead`)
+      assert.ok(mostAhead <= 3 * 5_242_880 + 64 * 1_024, `${mostAhead} bytes ahead`)
     })
   })
 })

@@ -5,8 +5,10 @@ import type { Store } from './client.ts'
 
 interface Place { Bucket: string; Key: string }
 
-/** The least that Amazon takes. Two are in memory at once: one is sent while the next is read. */
+/** The least that Amazon takes. */
 const partBytes = 5 * 1_024 * 1_024
+/** So many are on their way at once, and one more is read meanwhile: a store answers only when it has written a part. */
+const partsAtOnce = 2
 const abortMs = 5_000
 
 /** Throws what the content throws, and what `unavailable` makes of the client's errors. */
@@ -23,27 +25,26 @@ export async function send(store: Store, place: Place, content: Content, unavail
 async function sendParts({ s3, timeout }: Store, place: Place, bytes: number, pieces: AsyncIterable<Uint8Array>, told: (error: unknown) => never): Promise<void> {
   const { UploadId } = await s3.createMultipartUpload(place).catch(told)
   const over = new AbortController()
-  const Parts: Array<{ PartNumber: number; ETag: string | undefined }> = []
-  const sendPart = async (part: Uint8Array): Promise<void> => {
-    const PartNumber = Parts.length + 1
+  const sendPart = async (part: Uint8Array, PartNumber: number): Promise<{ PartNumber: number; ETag: string | undefined }> => {
     const request = { ...place, UploadId, PartNumber, Body: part, ContentLength: part.byteLength }
     const { ETag } = await s3.uploadPart(request, { abortSignal: over.signal, ...timeout(part.byteLength) }).catch(told)
-    Parts.push({ PartNumber, ETag })
+    return { PartNumber, ETag }
   }
-  let sending = Promise.resolve()
+  const sent: Array<ReturnType<typeof sendPart>> = []
   try {
     for await (const piece of pieces) {
-      await sending
-      sending = sendPart(piece)
-      // Who waits for it next is told.
+      await sent.at(-partsAtOnce)
+      const sending = sendPart(piece, sent.length + 1)
+      // Who waits for it is told.
       sending.catch(() => undefined)
+      sent.push(sending)
     }
-    await sending
+    const Parts = await Promise.all(sent)
     await s3.completeMultipartUpload({ ...place, UploadId, MultipartUpload: { Parts } }, timeout(bytes)).catch(told)
   } catch (error) {
     // What came is seen by nobody, and the store would keep it; also a part that comes after this.
     over.abort()
-    await sending.catch(() => undefined)
+    await Promise.allSettled(sent)
     await s3.abortMultipartUpload({ ...place, UploadId }, { abortSignal: AbortSignal.timeout(abortMs) }).catch(() => undefined)
     throw error
   }
