@@ -7,7 +7,7 @@ import { environmentKey, needsNothing, takesFiles } from '../../shared/environme
 import { requirementLines } from '../../shared/requirements.ts'
 import type { ZipFile } from '../../shared/zip.ts'
 import { codeFolder, dockerfile, environmentDockerfile, runtimeRequirements } from './dockerfile.ts'
-import { inMemory, levels, pack, type Packed, type PackedFile } from './pack.ts'
+import { contentOf, inMemory, levels, pack, type Packed, type PackedFile } from './pack.ts'
 
 export interface Runtime {
   /** What goes beside the user's code: run.py, luna_lambda_tools/… */
@@ -93,14 +93,8 @@ interface Code { all: PackedFile[]; requirements: PackedFile | null; digest: str
 
 /** null: there is nothing to install; a file of comments must not lie in the image of somebody who has none. */
 async function requirementsIn(file: PackedFile | null): Promise<string | null> {
-  const text = file === null ? '' : await textOf(file)
+  const text = file === null ? '' : (await contentOf(file.open())).toString()
   return requirementLines(text).length > 0 ? text : null
-}
-
-async function textOf({ open }: PackedFile): Promise<string> {
-  const pieces: Buffer[] = []
-  for await (const piece of open()) pieces.push(piece)
-  return Buffer.concat(pieces).toString()
 }
 
 /** null: the base image holds all that the code needs. */

@@ -18,7 +18,7 @@ export interface PackedFile {
   open(): AsyncIterable<Buffer>
 }
 
-export const inMemory = (path: string, content: Buffer): PackedFile => ({ path, bytes: content.length, open: () => Readable.from(piecesOf(content)) })
+export const inMemory = (path: string, content: Buffer): PackedFile => ({ path, bytes: content.length, open: () => inPieces(content) })
 
 export interface Packed {
   content: Content
@@ -65,11 +65,19 @@ export async function pack(head: ReadonlyMap<string, Buffer>, code: readonly Pac
   }
 }
 
+/** In pieces worth a turn of the compressor's: of small files a tar gives three small chunks each. */
 const hashing = (hash: Hash) => async function* (source: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  let [chunks, bytes]: [Buffer[], number] = [[], 0]
   for await (const chunk of source) {
     hash.update(chunk)
-    yield chunk
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes < pieceBytes) continue
+    yield chunks.length === 1 ? chunk : Buffer.concat(chunks, bytes)
+    chunks = []
+    bytes = 0
   }
+  if (bytes > 0) yield Buffer.concat(chunks, bytes)
 }
 
 /** A tar that goes on: without the blocks that end one. */
@@ -103,14 +111,21 @@ async function feed(archive: Pack, files: readonly PackedFile[]): Promise<void> 
 /** Resolves when the archive has taken it: no more than one is waiting. */
 async function entry(archive: Pack, { path, bytes, open }: PackedFile): Promise<void> {
   const header = { ...owned, name: path, mode: 0o644, size: bytes }
-  if (bytes > 0) return pipeline(open(), archive.entry(header))
-  // It may not be as empty as it is said to be.
-  for await (const piece of open()) if (piece.length > 0) throw new Error(`${path} is said to be empty, and is not.`)
-  archive.entry(header, '')
+  if (bytes > pieceBytes) return pipeline(open(), archive.entry(header))
+  // Most files are small, and a pipeline for each would take longer than they do.
+  const content = await contentOf(open())
+  if (content.length !== bytes) throw new Error(`${path} is said to have ${bytes} bytes, and has ${content.length}.`)
+  await new Promise<void>((resolve, reject) => archive.entry(header, content, (error) => (error ? reject(error) : resolve())))
+}
+
+export async function contentOf(pieces: AsyncIterable<Buffer>): Promise<Buffer> {
+  const all: Buffer[] = []
+  for await (const piece of pieces) all.push(piece)
+  return all.length === 1 ? all[0]! : Buffer.concat(all)
 }
 
 /** Small ones: whoever has taken the last has compressed nearly all, and a large file holds up nobody else while it is hashed. */
-function* piecesOf(content: Buffer): Iterable<Buffer> {
+async function* inPieces(content: Buffer): AsyncIterable<Buffer> {
   for (let at = 0; at < content.length; at += pieceBytes) yield content.subarray(at, at + pieceBytes)
 }
 
