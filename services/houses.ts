@@ -16,6 +16,7 @@ import { places } from './gateway/places.ts'
 import { proxy } from './gateway/proxy.ts'
 import { accountsBy } from './gateway/tokens.ts'
 import { examine } from './ingest/archive.ts'
+import { ownBuilds } from './ingest/builds.ts'
 import { obeyCommands } from './ingest/commands.ts'
 import { ingestHttp } from './ingest/http.ts'
 import { ingest } from './ingest/index.ts'
@@ -50,17 +51,18 @@ const ingestPart: Part = async ({ config, wired, say }) => {
   const { ports } = wired
   const check = pythonCheck({ python: await wired.runtimePython(say) })
   const service = ingest(ports, {
-    can: config.can, maxArchiveBytes: config.maxArchiveBytes,
+    can: config.can, maxArchiveBytes: config.maxArchiveBytes, mostWaiting: config.buildsOfAccount.waiting,
     examine: async (archive) => {
       const examination = await examine(archive, { ...zipLimits(config), python: check })
       return examination.ok ? [] : examination.findings
     },
   })
-  await service.makeGood()
-  const hearing = await obeyCommands(ports, service)
+  const builds = await ownBuilds(ports, { maxArchiveBytes: config.maxArchiveBytes, limits: zipLimits(config), namespaces: config.kubernetes?.namespaces ?? null, mostWaiting: config.buildsOfAccount.waiting })
+  await Promise.all([service.makeGood(), builds.makeGood()])
+  const hearing = await obeyCommands(ports, service, builds)
   return {
-    app: ingestHttp(service, { maxArchiveBytes: config.maxArchiveBytes, log: ports.log }),
-    open: { close: async () => { await hearing.stop(); await check.close() } },
+    app: ingestHttp(service, builds, { maxArchiveBytes: config.maxArchiveBytes, log: ports.log }),
+    open: { close: async () => { await hearing.stop(); builds.close(); await check.close() } },
   }
 }
 
@@ -71,7 +73,7 @@ const packagerPart: Part = async ({ config, wired, root }) => {
 
 const builderPart: Part = async ({ config, wired }) => {
   const { log } = wired.ports
-  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, perAccount: config.buildsOfAccount, timeoutMs: config.buildTimeoutMs, builder: config.imageBuilder })
+  const builder = await startBuilderWatcher(wired.ports, { concurrency: config.buildConcurrency, perAccount: config.buildsOfAccount.running, timeoutMs: config.buildTimeoutMs, builder: config.imageBuilder, namespace: config.kubernetes?.namespaces[0] ?? 'default' })
   const cleaner = await startCleaner(wired.ports)
   const bases = watchBases(wired.ports, { intervalMs: config.baseIntervalMs })
   const collector = garbage(wired.ports, { graceMs: config.garbageGraceMs })
@@ -91,7 +93,7 @@ const deployerPart: Part = async ({ wired: { ports } }) => {
 
 const statusPart: Part = async ({ config, wired: { ports } }) => {
   const hearing = await startProjection(ports)
-  const live = await view(ports)
+  const live = await view(ports, { atOnce: config.buildConcurrency })
   return { app: statusHttp(ports, live, zipLimits(config)), open: { close: async () => { await hearing.stop(); live.close() } } }
 }
 

@@ -1,5 +1,5 @@
 // The bus: facts are stated and heard, commands come in. The port; `nats/bus.ts` is JetStream.
-import type { Fact, FactName, Heard, Verb } from './events.ts'
+import type { Fact, FactName, Heard, Kind, Verb } from './events.ts'
 
 /** What becomes of a message: settled for good, or heard again in a while. Only the adapter acks. */
 export type Settlement = 'settled' | { againInMs: number }
@@ -26,6 +26,7 @@ export interface Hearing {
 }
 
 export interface Command {
+  kind: Kind
   account: string
   verb: Verb
   body: Record<string, unknown>
@@ -53,6 +54,7 @@ export interface Bus {
 }
 
 export interface Unreadable {
+  kind: Kind
   account: string
   /** The lambda's id where it can be told, else `unknown`. */
   id: string

@@ -1,4 +1,5 @@
 // Configuration: the environment, read once, as one frozen object; every complaint in one message. The only reader of the environment besides the scripts in deploy/.
+// Longer than 250 lines: every setting, its meaning and its check are to be found in one place.
 import { resolve } from 'node:path'
 import { imageBuilders, type ImageBuilder } from './builds.ts'
 import { bytesOf, namespace } from './parameters.ts'
@@ -28,6 +29,7 @@ export const settings: Setting[] = [
   { name: 'PLATFORM', default: 'local', means: 'what builds and runs lambdas: `local`, virtual environments and processes of this machine; `kubernetes`, kaniko pods and Deployments' },
   { name: 'IMAGE_BUILDER', default: 'auto', means: 'how images are made: `auto`, an environment shared by all who need the same (made by kaniko once) and the code as one layer on it; `kaniko`, one kaniko pod for each image' },
   { name: 'IMAGE_BUILDERS', default: null, means: 'what a lambda may ask for as its `image_builder`, comma-separated; absent: only IMAGE_BUILDER' },
+  { name: 'KANIKO_EXECUTOR', default: null, means: 'kaniko\'s executor, a program of this machine: builds images with PLATFORM=local (`local_kaniko`)' },
   { name: 'IMAGE_PLATFORM', default: null, means: 'platform that base images must be for, e.g. `linux/arm64`; absent: that of the machine kiln runs on' },
   { name: 'LAMBDA_REGISTRY', default: null, means: 'registry, and path in it, that images are pushed to and run from, e.g. `registry.example/team`' },
   { name: 'LAMBDA_INSECURE_REGISTRIES', default: null, means: 'registries that are reached by http or show a certificate that nobody vouches for, comma-separated' },
@@ -47,8 +49,9 @@ export const settings: Setting[] = [
   { name: 'MAX_ARCHIVE_BYTES', default: '64Mi', means: 'largest archive that is taken' },
   { name: 'MAX_UNPACKED_BYTES', default: '512Mi', means: 'largest content of an archive' },
   { name: 'MAX_ARCHIVE_ENTRIES', default: '10000', means: 'most files in an archive' },
-  { name: 'BUILD_CONCURRENCY', default: '2', means: 'builds at once, over all replicas' },
+  { name: 'BUILD_CONCURRENCY', default: '2', means: 'builds at once, over all replicas; with PLATFORM=local kaniko makes one image at a time all the same' },
   { name: 'BUILD_CONCURRENCY_PER_ACCOUNT', default: null, means: 'builds at once of one account; absent: BUILD_CONCURRENCY' },
+  { name: 'BUILDS_WAITING_PER_ACCOUNT', default: '1000', means: 'builds of one account that may wait; beyond that its lambdas and builds are refused with 429' },
   { name: 'BUILD_TIMEOUT', default: '600', means: 'seconds after which a build is ended' },
   { name: 'GARBAGE_GRACE', default: '86400', means: 'seconds that archives, contexts, images and environments stay when no version refers to them any more' },
   { name: 'GARBAGE_INTERVAL', default: '3600', means: 'seconds from one collection of garbage to the next' },
@@ -74,6 +77,8 @@ export interface Config {
   platform: 'local' | 'kubernetes'
   /** null unless the platform is Kubernetes. */
   kubernetes: KubernetesConfig | null
+  /** What images are built with on the local platform. */
+  localImages: { executor: string | null; registry: string | null; insecureRegistries: string[]; registryAuthFile: string | null; ignoredLimits: string | null }
   /** What the platform can do for a lambda; ingest refuses the rest. */
   can: Capabilities
   baseImage: string
@@ -85,8 +90,7 @@ export interface Config {
   maxUnpackedBytes: number
   maxArchiveEntries: number
   buildConcurrency: number
-  /** Of one account. */
-  buildsOfAccount: number
+  buildsOfAccount: { running: number; waiting: number }
   buildTimeoutMs: number
   garbageGraceMs: number
   garbageIntervalMs: number
@@ -135,7 +139,8 @@ export interface Capabilities {
 /** Throws one Error that lists everything that is wrong. */
 export function readConfig(env: Record<string, string | undefined>): Readonly<Config> {
   const complaints: string[] = []
-  const text = (name: string): string | null => env[name] || (settings.find((s) => s.name === name)?.default ?? null)
+  const given = withAliases(env, complaints)
+  const text = (name: string): string | null => given[name] || (settings.find((s) => s.name === name)?.default ?? null)
   const number = (name: string, least: number, most = Number.MAX_SAFE_INTEGER): number => {
     const value = Number(text(name))
     if (!Number.isInteger(value) || value < least || value > most) complaints.push(`${name} is "${text(name)}"; it must be a whole number from ${least} to ${most}`)
@@ -168,7 +173,8 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     baseImage: text('LAMBDA_BASE_IMAGE') ?? (kubernetes ? `${kubernetes.registry}/${usualBase}` : usualBase), tokens: tokensIn(text('TOKENS'), complaints),
     baseIntervalMs: seconds('BASE_INTERVAL'), maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
     buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000),
-    buildsOfAccount: text('BUILD_CONCURRENCY_PER_ACCOUNT') === null ? number('BUILD_CONCURRENCY', 1, 1_000) : number('BUILD_CONCURRENCY_PER_ACCOUNT', 1, 1_000),
+    buildsOfAccount: { running: text('BUILD_CONCURRENCY_PER_ACCOUNT') === null ? number('BUILD_CONCURRENCY', 1, 1_000) : number('BUILD_CONCURRENCY_PER_ACCOUNT', 1, 1_000), waiting: number('BUILDS_WAITING_PER_ACCOUNT', 1) },
+    localImages: { executor: text('KANIKO_EXECUTOR'), registry: text('LAMBDA_REGISTRY'), insecureRegistries: listIn(text('LAMBDA_INSECURE_REGISTRIES')), registryAuthFile: text('REGISTRY_AUTH_FILE'), ignoredLimits: text('BUILD_LIMITS') },
     buildTimeoutMs: seconds('BUILD_TIMEOUT'), readyTimeoutMs: seconds('READY_TIMEOUT'),
     garbageGraceMs: number('GARBAGE_GRACE', 1, 31_536_000) * 1_000, garbageIntervalMs: seconds('GARBAGE_INTERVAL'),
     proxyTimeoutMs: seconds('PROXY_TIMEOUT'), logLevel: oneOf('LOG_LEVEL', levels), ingestUrl: text('INGEST_URL'), statusApiUrl: text('STATUS_API_URL'), builderUrl: text('BUILDER_URL'),
@@ -176,6 +182,27 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
   }
   if (complaints.length > 0) throw new Error(`kiln cannot start with these settings:\n${complaints.map((c) => `  - ${c}`).join('\n')}`)
   return Object.freeze(config)
+}
+
+/** Other names of kiln's settings, so that the environment of an existing luna-builder works as it is. */
+export const aliases: Array<{ name: string; of: string; as: (value: string) => string | null }> = [
+  { name: 'USE_KUBERNETES', of: 'PLATFORM', as: (value) => ({ 0: 'local', 1: 'kubernetes' })[value] ?? null },
+  { name: 'LUNA_BUILDER_REGISTRY', of: 'LAMBDA_REGISTRY', as: (value) => value },
+  { name: 'LUNA_BUILDER_INSECURE_REGISTRIES', of: 'LAMBDA_INSECURE_REGISTRIES', as: (value) => value },
+  { name: 'LUNA_BUILDER_BUILD_LIMITS', of: 'BUILD_LIMITS', as: (value) => value },
+]
+
+function withAliases(env: Record<string, string | undefined>, complaints: string[]): Record<string, string | undefined> {
+  const all = { ...env }
+  for (const { name, of, as } of aliases) {
+    const said = env[name]
+    if (!said) continue
+    const value = as(said)
+    if (value === null) complaints.push(`${name} is "${said}"; it must be 0 or 1`)
+    else if (env[of] && env[of] !== value) complaints.push(`${name} is "${said}" and ${of} is "${env[of]}": they are two names of one setting, give one of them`)
+    else all[of] = value
+  }
+  return all
 }
 
 const usualBase = 'lpa-lambda-base:latest'

@@ -1,4 +1,4 @@
-// Facts: everything that can happen to a lambda, with its payload, its subject and its CloudEvents headers.
+// Facts: everything that can happen to a lambda, or to a build of somebody's own, with its payload, its subject and its CloudEvents headers.
 import { createHash } from 'node:crypto'
 import type { Finding } from './finding.ts'
 import type { Priority } from './queue.ts'
@@ -23,12 +23,18 @@ export interface Facts {
   'context.packaged': Packaged & { files: number }
   'context.refused': Failure
   /** Something has to be built, which takes its time: it waits for its turn. */
-  'image.queued': Packaged & { priority: Priority }
+  'image.queued': (Packaged | OwnImage) & { priority: Priority }
   'image.started': { context: string; attempt: number }
   /** It waits for what it needs, such as a node; the platform's own words. */
   'image.pending': { context: string; attempt: number; reason: string; message: string }
   'image.built': { image: Image; context: string; reused: boolean; seconds: number }
   'image.failed': Failure
+  /** Of a build: it was not taken; it came as a command, which was refused. */
+  'image.rejected': { error_code: number | null; detail: string; errors: Finding[] }
+  /** Of a build: nobody wants it any more. */
+  'image.cancelled': { reason: string; message: string }
+  /** Of a build: it was deleted, and its logs with it. */
+  'image.forgotten': Record<string, never>
   /** The base image that it is made on has moved: its name stands for another digest now. */
   'image.outdated': { base: string; reference: string; newer: string }
   'workload.applied': { image: Image; pod_count: number }
@@ -39,10 +45,18 @@ export interface Facts {
   'workload.terminated': Observed
 }
 
+/** Of a build: the archive, as kaniko takes it, and the image that it becomes. */
+export interface OwnImage {
+  context: { name: string; digest: string; bytes: number }
+  image: { name: string; tag: string }
+}
+
 export type FactName = keyof Facts
 
 export interface Fact<N extends FactName = FactName> {
   fact: N
+  /** Whose life it is of. Absent: a lambda's. */
+  kind?: 'build'
   id: string
   account: string
   version: number
@@ -63,12 +77,12 @@ export interface Fact<N extends FactName = FactName> {
 /** As it was heard: with its place in the stream. */
 export type Heard<N extends FactName = FactName> = Fact<N> & { seq: number }
 
-/** `lambda.events.<account>.<id>.<noun>.<participle>` */
-export const subjectOf = (f: Pick<Fact, 'account' | 'id' | 'fact'>): string => `lambda.events.${f.account}.${f.id}.${f.fact}`
-/** All facts of one life: `lambda.events.*.<id>.>` */
-export const lifeOf = (id: string): string => `lambda.events.*.${id}.>`
-/** One kind of fact of all lambdas: `lambda.events.*.*.image.built` */
-export const everyFact = (fact: FactName): string => `lambda.events.*.*.${fact}`
+/** `lambda.events.<account>.<id>.<noun>.<participle>`, or `build.events.…` */
+export const subjectOf = (f: Pick<Fact, 'kind' | 'account' | 'id' | 'fact'>): string => `${f.kind ?? 'lambda'}.events.${f.account}.${f.id}.${f.fact}`
+/** All facts of one life: `*.events.*.<id>.>` */
+export const lifeOf = (id: string): string => `*.events.*.${id}.>`
+/** One kind of fact of all lives: `*.events.*.*.image.built` */
+export const everyFact = (fact: FactName): string => `*.events.*.*.${fact}`
 /** `<id>:<version>:<fact>[:<nth>]`: stated twice, it is one fact. */
 export const messageId = (f: Fact): string => [f.id, f.version, f.fact, ...(f.nth ? [f.nth] : [])].join(':')
 
@@ -79,27 +93,32 @@ export function headersOf(f: Fact): Record<string, string> {
   }
 }
 
-export const bodyOf = (f: Fact): string => JSON.stringify({ lambda_id: f.id, account: f.account, version: f.version, epoch: f.epoch, ...f.data })
+export const bodyOf = (f: Fact): string => JSON.stringify({ [`${f.kind ?? 'lambda'}_id`]: f.id, account: f.account, version: f.version, epoch: f.epoch, ...f.data })
 
 /** A fact from a message of stream EVENTS. Throws when it is none: only kiln writes there. */
 export function factOf(message: { subject: string; seq: number; body: string; header(name: string): string }): Heard {
-  const [, , account, id, ...fact] = message.subject.split('.')
-  const { lambda_id: _, account: __, version, epoch, ...data } = JSON.parse(message.body)
-  if (!account || !id || fact.length !== 2 || !Number.isInteger(version)) throw new Error(`no fact of a lambda: ${message.subject}`)
+  const [kind, , account, id, ...fact] = message.subject.split('.')
+  const { lambda_id: _, build_id: __, account: ___, version, epoch, ...data } = JSON.parse(message.body)
+  if (!account || !id || fact.length !== 2 || !Number.isInteger(version)) throw new Error(`no fact of a lambda or a build: ${message.subject}`)
   return {
-    fact: fact.join('.') as FactName, account, id, version, epoch: epoch ?? 0, data, seq: message.seq, time: message.header('ce-time'),
+    fact: fact.join('.') as FactName, ...(kind === 'build' && { kind }), account, id, version, epoch: epoch ?? 0, data, seq: message.seq, time: message.header('ce-time'),
     source: message.header('ce-source'), cause: message.header('ce-cause'), traceparent: message.header('traceparent') || null,
   }
 }
 
 /** The next fact of the same life: it carries account, version, epoch, cause and trace on. */
 export function nextFact<N extends FactName>(from: Fact, fact: N, data: Facts[N], more: Partial<Fact> = {}): Omit<Fact<N>, 'time' | 'source'> {
-  const { id, account, version, epoch, cause, traceparent } = from
-  return { fact, id, account, version, epoch, cause, traceparent, data, ...more } as Omit<Fact<N>, 'time' | 'source'>
+  const { kind, id, account, version, epoch, cause, traceparent } = from
+  return { fact, ...(kind && { kind }), id, account, version, epoch, cause, traceparent, data, ...more } as Omit<Fact<N>, 'time' | 'source'>
 }
 
-export const verbs = ['create', 'update', 'delete', 'enable', 'disable', 'cancel', 'rollback'] as const
-export type Verb = (typeof verbs)[number]
+/** What other systems may command of lambdas, and of builds. */
+export const verbs = {
+  lambda: ['create', 'update', 'delete', 'enable', 'disable', 'cancel', 'rollback'],
+  build: ['create', 'cancel', 'delete'],
+} as const
+export type Kind = keyof typeof verbs
+export type Verb<K extends Kind = Kind> = (typeof verbs)[K][number]
 
 /** A uuid that is always the same for the same words: a command that is delivered twice makes one lambda. */
 export function uuidFrom(...words: string[]): string {

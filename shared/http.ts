@@ -82,7 +82,7 @@ export function withManners(app: Hono<HttpEnv>, log: Log): Hono<HttpEnv> {
   app.onError((error, c) => {
     const answer = problemOf(error, requestIdIn(c))
     if (answer.status === 500) log.error('a request failed', { error, request_id: answer.request_id, path: c.req.path })
-    return problemResponse(answer)
+    return problemResponse(answer, error instanceof Refusal && error.retryAfterS !== null ? { 'retry-after': String(error.retryAfterS) } : {})
   })
   return app
 }

@@ -1,5 +1,6 @@
 // The life of a lambda: THE table, the clock that orders observations, and what users read of both. Pure: no port, no time, no randomness.
 // Longer than 250 lines: the table, the clock and what users read are one thought, and are to be found in one place.
+import type { BuildRecord } from './build-records.ts'
 import type { Image, Packaged } from './builds.ts'
 import type { FactName, Heard } from './events.ts'
 import { versionOf, type LambdaRecord } from './records.ts'
@@ -14,14 +15,17 @@ const observed = {
 } as const
 const switched = { 'lambda.disabled': 'disabled', 'lambda.deleted': 'deleted' } as const
 const inFlight = { ...switched, 'lambda.cancelled': 'cancelled' } as const
+/** Of builds of their own, which begin in the queue and end when they are built. */
+const ofBuild = { 'image.cancelled': 'cancelled', 'image.forgotten': 'deleted' } as const
+const forgotten = { 'image.forgotten': 'deleted' } as const
 
 export const lifecycle = {
   accepted: { 'context.packaged': 'packaged', 'context.refused': 'failed', 'workload.applied': 'deploying', ...inFlight },
   packaged: { 'image.queued': 'queued', 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
-  queued: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
-  building: { 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
-  unscheduled: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight },
-  built: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...inFlight },
+  queued: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight, ...ofBuild },
+  building: { 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight, ...ofBuild },
+  unscheduled: { 'image.started': 'building', 'image.pending': 'unscheduled', 'image.built': 'built', 'image.failed': 'failed', ...inFlight, ...ofBuild },
+  built: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...inFlight, ...forgotten },
   disabled: { 'lambda.enabled': 'enabled', 'lambda.deleted': 'deleted' },
   enabled: { 'workload.applied': 'deploying', 'workload.failed': 'failed', ...switched },
   deploying: { ...observed, 'workload.failed': 'failed', ...inFlight },
@@ -29,8 +33,8 @@ export const lifecycle = {
   waiting: { ...observed, 'workload.failed': 'failed', ...inFlight },
   running: { ...observed, ...switched },
   terminated: { ...observed, ...switched },
-  failed: { ...switched },
-  cancelled: { ...switched },
+  failed: { ...switched, ...forgotten },
+  cancelled: { ...switched, ...forgotten },
   deleted: {},
 } as const satisfies Record<string, Partial<Record<FactName, string>>>
 
@@ -42,6 +46,7 @@ const isObserved = (state: State): boolean => (Object.values(observed) as State[
 /** Within one turn of the switch nothing follows but a deletion. Of two ends the first is right. */
 export const isEnd = (state: State): boolean => state === 'failed' || state === 'cancelled' || state === 'deleted'
 /** Something is on its way that `cancel` can stop. */
+export const isBuildInFlight = (state: State): boolean => 'image.cancelled' in lifecycle[state]
 export const isInFlight = (state: State): boolean => 'lambda.cancelled' in lifecycle[state]
 
 /** States that may follow each other freely, and the two ends, share a rank. */
@@ -262,6 +267,17 @@ export function imageStatus(record: LambdaRecord, life: Life | null): ImageStatu
   if (record.cancelled.includes(record.version) || v?.state === 'cancelled') return 'not_found'
   if (v?.failure) return 'error'
   return v?.state === 'queued' || v?.state === 'unscheduled' ? 'pending' : 'in_progress'
+}
+
+/** Of a build of its own: one version, and what its record says goes first. */
+export function buildState({ deleted, cancelled }: BuildRecord, life: Life | null): State {
+  if (deleted) return 'deleted'
+  return cancelled ? 'cancelled' : (life?.versions[1]?.state ?? 'queued')
+}
+
+export function buildStatus(record: BuildRecord, life: Life | null): ImageStatus {
+  const statusOf: Partial<Record<State, ImageStatus>> = { queued: 'pending', unscheduled: 'pending', built: 'completed', failed: 'error', cancelled: 'not_found', deleted: 'not_found' }
+  return statusOf[buildState(record, life)] ?? 'in_progress'
 }
 
 /** The base image that a version runs on: that of the version whose image it is. `newer`: what its name stands for now, when that is another. */

@@ -5,7 +5,7 @@ import type { Finding } from './finding.ts'
 
 const cpu = z.string().regex(/^(\d+m|\d+(\.\d{1,3})?)$/, 'must be a Kubernetes CPU quantity such as "500m" or "2"')
 const memory = z.string().regex(/^\d+(\.\d+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$/, 'must be a Kubernetes memory quantity such as "256Mi" or "1G"')
-const amounts = z.strictObject({ cpu: cpu.optional(), memory: memory.optional() })
+export const amounts = z.strictObject({ cpu: cpu.optional(), memory: memory.optional() })
 
 const label = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/
 const labelKey = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/
@@ -19,7 +19,7 @@ export const namespace = z.string()
 const selectorKey = z.string().regex(labelKey, 'must be a Kubernetes label key')
   .refine((key) => !/^([^/]*\.)?(kubernetes|k8s)\.io\//.test(key), 'must not lie in kubernetes.io/ or k8s.io/')
 
-const selector = z.record(selectorKey, z.string().regex(label, 'must be a Kubernetes label value')).default({})
+export const selector = z.record(selectorKey, z.string().regex(label, 'must be a Kubernetes label value')).default({})
 
 export const deployParameters = z.strictObject({
   namespace: namespace.default('default').describe('Kubernetes namespace; a name only on the local platform'),
@@ -72,7 +72,7 @@ const tooLarge = (size: number): Finding => ({
   fix: 'Put large configuration into a file of the archive.',
 })
 
-function findingsOf(issue: z.core.$ZodIssue): Finding[] {
+export function findingsOf(issue: z.core.$ZodIssue): Finding[] {
   const at = issue.path.map(String)
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => {

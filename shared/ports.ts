@@ -2,7 +2,9 @@
 import type { Answers } from './answers.ts'
 import type { Bases } from './bases.ts'
 import type { Builds } from './builds.ts'
+import type { BuildRecords } from './build-records.ts'
 import type { Bus } from './bus.ts'
+import type { ImageBuilds } from './image-builds.ts'
 import type { Log } from './log.ts'
 import type { Logs } from './logs.ts'
 import type { Metrics } from './metrics.ts'
@@ -16,8 +18,10 @@ import type { Workloads } from './workloads.ts'
 export interface Ports {
   answers: Answers
   bases: Bases
+  buildRecords: BuildRecords
   builds: Builds
   bus: Bus
+  imageBuilds: ImageBuilds
   log: Log
   logs: Logs
   metrics: Metrics

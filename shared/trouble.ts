@@ -25,6 +25,8 @@ export class Refusal extends Error {
     readonly errorCode: number | null,
     message: string,
     readonly findings: Finding[] = [],
+    /** Seconds after which it may be tried again. */
+    readonly retryAfterS: number | null = null,
   ) {
     super(message)
     this.name = 'Refusal'
@@ -39,7 +41,9 @@ export class Unavailable extends Error {
   }
 }
 
+export const unknownBuild = (id: string): Refusal => new Refusal(404, null, `There is no build with id ${id}.`)
+
 export const unknownLambda = (id: string): Refusal => new Refusal(404, 42001, `There is no lambda with id ${id}.`)
 
-export const invalid = (findings: Finding[]): Refusal =>
-  new Refusal(400, 42005, findings.length === 1 ? findings[0]!.message : `${findings.length} things are wrong with this lambda.`, findings)
+export const invalid = (findings: Finding[], what: 'lambda' | 'build' = 'lambda'): Refusal =>
+  new Refusal(400, 42005, findings.length === 1 ? findings[0]!.message : `${findings.length} things are wrong with this ${what}.`, findings)

@@ -3,8 +3,11 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Claims } from './claims.ts'
 import type { Config, KubernetesConfig } from './config.ts'
+import type { ImageBuilds } from './image-builds.ts'
 import { localBases } from './local/bases.ts'
 import { localBuilds } from './local/builds.ts'
+import { localImageBuilds } from './local/image-builds.ts'
+import { localKaniko } from './local/kaniko.ts'
 import { environments, type Environments } from './local/environments.ts'
 import { environmentsIn } from './local/images.ts'
 import type { Processes } from './local/processes.ts'
@@ -13,6 +16,7 @@ import { localWorkloads } from './local/workloads.ts'
 import type { Log } from './log.ts'
 import { metrics } from './metrics.ts'
 import { natsAnswers } from './nats/answers.ts'
+import { natsBuildRecords } from './nats/build-records.ts'
 import { natsBus } from './nats/bus.ts'
 import { natsClaims } from './nats/claims.ts'
 import { connectNats, type Nats } from './nats/connect.ts'
@@ -46,7 +50,7 @@ export interface Wired {
 }
 
 /** What builds and runs lambdas. */
-type Platform = Pick<Ports, 'bases' | 'builds' | 'stored' | 'workloads'> & { close(): Promise<void> }
+type Platform = Pick<Ports, 'bases' | 'builds' | 'imageBuilds' | 'stored' | 'workloads'> & { close(): Promise<void> }
 
 /** `lend` finds Python and uv on this machine, or gets them: a service that needs neither does not ask. */
 export async function wire(config: Config, natsUrl: string, lend: () => Promise<Machine>, log: Log): Promise<Wired> {
@@ -63,7 +67,7 @@ export async function wire(config: Config, natsUrl: string, lend: () => Promise<
     ? await onKubernetes(config, config.kubernetes, { objects, logs, log, claims: await natsClaims(nats, keeping) })
     : await onThisMachine(config, folder, await environmentsHere(), await lend(), { objects, logs, log })
   const ports: Ports = {
-    bases: platform.bases, builds: platform.builds, stored: platform.stored, workloads: platform.workloads, objects, logs, log,
+    bases: platform.bases, buildRecords: await natsBuildRecords(nats, keeping), builds: platform.builds, imageBuilds: platform.imageBuilds, stored: platform.stored, workloads: platform.workloads, objects, logs, log,
     answers: await natsAnswers(nats, keeping), bus: natsBus(nats, log), metrics: metrics({ processFigures: true }),
     queue: natsQueue(nats, log), records: await natsRecords(nats, keeping), statuses: await natsStatuses(nats, keeping),
   }
@@ -85,20 +89,30 @@ async function onThisMachine(config: Config, folder: string, made: Environments,
   const builds = localBuilds({ folder, objects, environments: made, log })
   const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
   const stored = localStored({ folder, environments: made, inUse: builds.inUse, runtimeRequirements: () => readFile(machine.runtimeRequirements, 'utf8') })
-  return { bases: localBases, builds, stored, workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]) } }
+  const imageBuilds = await imagesOnThisMachine(config, folder, machine, objects)
+  return { bases: localBases, builds, imageBuilds, stored, workloads, close: async () => { await Promise.all([builds.close(), imageBuilds.close(), workloads.close()]) } }
+}
+
+async function imagesOnThisMachine({ localImages: { executor, registry, insecureRegistries, registryAuthFile, ignoredLimits } }: Config, folder: string, { processes, env }: Machine, objects: Objects): Promise<ImageBuilds> {
+  const auth = registryAuthFile && (await textOf(registryAuthFile))
+  const proxies = Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && /^((https?|no|all)_proxy|SSL_CERT_(FILE|DIR))$/i.test(entry[0])))
+  const kaniko = localKaniko({ executor: executor ?? '', folder: join(folder, 'kaniko'), processes, insecureRegistries, auth, env: proxies })
+  if (executor !== null) await kaniko.sweep()
+  return localImageBuilds({ kaniko, executor, registry, objects, ignoredLimits })
 }
 
 /** Loaded when it is wanted: the clients of Kubernetes and of S3 are large, and a laptop needs neither. */
 async function onKubernetes({ objects: { bucket }, s3, readyTimeoutMs }: Config, config: KubernetesConfig, { objects, logs, log, claims }: Around & { claims: Claims }): Promise<Platform> {
-  const [{ cluster }, { kubernetesBuilds }, { kubernetesWorkloads }, { oci }] = await Promise.all([
-    import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/adapters.ts'),
+  const [{ cluster }, { kubernetesBuilds }, { kubernetesImageBuilds }, { kubernetesWorkloads }, { oci }] = await Promise.all([
+    import('./kubernetes/client.ts'), import('./kubernetes/builds.ts'), import('./kubernetes/image-builds.ts'), import('./kubernetes/workloads.ts'), import('./oci/adapters.ts'),
   ])
   const auth = config.registryAuthFile && (await textOf(config.registryAuthFile))
   const { bases, images, stored } = oci({ insecureRegistries: config.insecureRegistries, auth, platform: config.imagePlatform, objects })
   const api = cluster(config)
   const builds = kubernetesBuilds({ cluster: api, config, s3, bucket, registry: images, objects, claims, log })
+  const imageBuilds = kubernetesImageBuilds({ cluster: api, config, s3, bucket, registry: images, log })
   const workloads = kubernetesWorkloads({ cluster: api, config, logs, log, readyTimeoutMs })
-  return { bases, builds, stored: stored(config.registry, log), workloads, close: async () => { await Promise.all([builds.close(), workloads.close()]); await api.close() } }
+  return { bases, builds, imageBuilds, stored: stored(config.registry, log), workloads, close: async () => { await Promise.all([builds.close(), imageBuilds.close(), workloads.close()]); await api.close() } }
 }
 
 /** null: there is no such file. Credentials may be left out where a registry asks for none. */

@@ -30,7 +30,7 @@ test.after.each(async () => {
 })
 
 async function start(concurrency = 2, on = ports): Promise<Hearing> {
-  const hearing = await startBuilderWatcher(on, { concurrency, perAccount: 100, timeoutMs: 60_000, builder: 'auto' })
+  const hearing = await startBuilderWatcher(on, { concurrency, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' })
   hearings.push(hearing)
   return hearing
 }
@@ -56,7 +56,7 @@ test('the world\'s trouble is tried again, and then it is built', async () => {
 test('the build of a replica that died is taken over by another', async () => {
   const dead = gate<BuildEnd>()
   const dying = await standPorts(nats.url, { builds: { ...ports.builds, run: () => dead.promise }, workloads: ports.workloads })
-  await startBuilderWatcher(dying, { concurrency: 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto' })
+  await startBuilderWatcher(dying, { concurrency: 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' })
   const record = await wanted('orphan')
   await fact(ports, record.id, 'image.started')
   await dying.close()
@@ -99,7 +99,7 @@ test('a build that kiln let go of when it stopped has not failed, however often 
     await stopped
     return { built: false, again: true, failure: { cause: 'infrastructure', reason: 'BuilderStopped', message: 'kiln was stopped.' } }
   }
-  assert.is((await build(ports, { concurrency: 1, perAccount: 100, timeoutMs: 60_000, builder: 'auto' }, inTheWorks, heard, { attempt: 9 })).verdict, 'later')
+  assert.is((await build(ports, { concurrency: 1, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' }, inTheWorks, heard, { attempt: 9 })).verdict, 'later')
 })
 
 test.run()

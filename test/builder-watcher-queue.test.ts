@@ -16,7 +16,7 @@ const test = suite('the build queue')
 let nats: TestNats
 let ports: StandPorts
 let hearings: Hearing[] = []
-const settings: BuilderSettings = { concurrency: 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto' }
+const settings: BuilderSettings = { concurrency: 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' }
 
 test.before.each(async () => {
   nats = await testNats()

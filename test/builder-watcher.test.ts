@@ -31,7 +31,7 @@ test.after.each(async () => {
 })
 
 async function start(concurrency = 2, on = ports): Promise<Hearing> {
-  const hearing = await startBuilderWatcher(on, { concurrency, perAccount: 100, timeoutMs: 60_000, builder: 'auto' })
+  const hearing = await startBuilderWatcher(on, { concurrency, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' })
   hearings.push(hearing)
   return hearing
 }

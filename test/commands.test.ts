@@ -9,7 +9,8 @@ import { caller, factsOf, ownZip, seen, type Caller } from './stand/caller.ts'
 import { fact } from './stand/await.ts'
 import { imageOf } from './stand/platform.ts'
 import { standPorts } from './stand/ports.ts'
-import { capabilities, site, type Site } from './stand/site.ts'
+import { ownBuilds } from '../services/ingest/builds.ts'
+import { buildRules, capabilities, site, type Site } from './stand/site.ts'
 
 const test = suite('commands over NATS')
 let house: Site
@@ -87,8 +88,8 @@ test('a create without an id gets one, the same whenever the command is delivere
 
 test('one create that two replicas obey at once makes one lambda and no rejection', async () => {
   const ports = await standPorts(house.nats.url)
-  const service = ingest(ports, { can: capabilities, maxArchiveBytes: 2 ** 20, examine: async () => [] })
-  const other = await obeyCommands(ports, service)
+  const service = ingest(ports, { can: capabilities, maxArchiveBytes: 2 ** 20, mostWaiting: 1_000, examine: async () => [] })
+  const other = await obeyCommands(ports, service, await ownBuilds(ports, buildRules))
   const archive = await stored('twice')
   const ids = Array.from({ length: 20 }, () => randomUUID())
   await Promise.all(ids.flatMap((id) => [0, 1].map(() => send('create', { lambda_id: id, archive }, { id: `twice-${id}` }))))

@@ -30,7 +30,7 @@ house('the top level is what the design says', () => {
 const rooms: Record<string, RegExp> = {
   'nats': /^shared\/nats\//, 'adm-zip': /^shared\/zip\.ts$/, 'undici': /^(services\/gateway\/(proxy|exchange)\.ts|shared\/local\/health\.ts|shared\/kubernetes\/client\.ts|shared\/oci\/[a-z-]+\.ts)$/,
   '@kubernetes/client-node': /^shared\/kubernetes\/client\.ts$/, '@aws-sdk/client-s3': /^shared\/s3\//, 'prom-client': /^shared\/metrics\.ts$/,
-  'tar-stream': /^(services\/packager\/pack|shared\/local\/code)\.ts$/, 'zod': /^(shared\/parameters|services\/gateway\/openapi)\.ts$/,
+  'tar-stream': /^(services\/(packager\/pack|ingest\/build-archive)|shared\/local\/code)\.ts$/, 'zod': /^(shared\/(build-)?parameters|services\/gateway\/openapi)\.ts$/,
 }
 for (const [name, room] of Object.entries(rooms)) {
   house(`${name} is imported in its room only`, () => {

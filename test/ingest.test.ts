@@ -10,7 +10,8 @@ import type { LambdaRecord } from '../shared/records.ts'
 import { caller, factsOf, form, ownZip, seen, type Caller } from './stand/caller.ts'
 import { fact } from './stand/await.ts'
 import { standPorts } from './stand/ports.ts'
-import { capabilities, helloZip, site, type Site } from './stand/site.ts'
+import { ownBuilds } from '../services/ingest/builds.ts'
+import { buildRules, capabilities, helloZip, site, type Site } from './stand/site.ts'
 import { createHash } from 'node:crypto'
 
 const test = suite('ingest creates lambdas')
@@ -177,7 +178,7 @@ test('makeGood states nothing that is known already', async () => {
 
 test('two replicas are as one', async () => {
   const ports = await standPorts(house.nats.url)
-  const other = ingestHttp(ingest(ports, { can: capabilities, maxArchiveBytes: 2 ** 20, examine: async () => [] }), { maxArchiveBytes: 2 ** 20, log: ports.log })
+  const other = ingestHttp(ingest(ports, { can: capabilities, maxArchiveBytes: 2 ** 20, mostWaiting: 1_000, examine: async () => [] }), await ownBuilds(ports, buildRules), { maxArchiveBytes: 2 ** 20, log: ports.log })
   const key = { 'idempotency-key': randomUUID() }
   const first = await user.create({}, helloZip(), key)
   const second = await other.request('/lambdas', { method: 'POST', body: form({ archive: helloZip(), parameters: {} }), headers: key })

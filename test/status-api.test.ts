@@ -115,7 +115,7 @@ function late<T>(port: { follow(tell: (value: T) => void): Promise<Following> })
 
 test('a status-api in a process of its own shows every change at once, however late its watch is', async () => {
   const ports = await standPorts(house.nats.url)
-  const live = await view({ records: { ...ports.records, ...late(ports.records) }, statuses: { ...ports.statuses, ...late(ports.statuses) } })
+  const live = await view({ buildRecords: ports.buildRecords, records: { ...ports.records, ...late(ports.records) }, statuses: { ...ports.statuses, ...late(ports.statuses) } }, { atOnce: 2 })
   const apart = statusHttp(ports, live, { maxUnpackedBytes: 2 ** 20, maxEntries: 100 })
   const read = async (path: string): Promise<any> => (await apart.request(path)).json()
   try {

@@ -1,4 +1,5 @@
 // lambda.deleted -> what only that lambda needed is gone: archives, contexts, images, logs; and lambda.cleaned says what stayed.
+// image.forgotten -> a build's logs are gone.
 // Environments, and what they are made from, may serve the next lambda: they are left to the collection of garbage.
 import type { Hearing } from '../../shared/bus.ts'
 import { nextFact, type Heard } from '../../shared/events.ts'
@@ -11,11 +12,22 @@ import { work } from '../../shared/worker.ts'
 import { needed } from './needed.ts'
 import { removeObjects } from './remove-objects.ts'
 
-type CleanerPorts = Pick<Ports, 'builds' | 'bus' | 'log' | 'logs' | 'metrics' | 'objects' | 'records' | 'statuses'>
+type CleanerPorts = Pick<Ports, 'buildRecords' | 'builds' | 'bus' | 'log' | 'logs' | 'metrics' | 'objects' | 'records' | 'statuses'>
 
 /** One at a time: what is still needed is found by looking at all records, never by a counter that could drift. */
-export function startCleaner(ports: CleanerPorts): Promise<Hearing> {
-  return work(ports, { service: 'builder-watcher', name: 'builder-watcher-lambda-deleted', fact: 'lambda.deleted', limit: 1, failure: null, handle: (heard) => clean(ports, heard) })
+export async function startCleaner(ports: CleanerPorts): Promise<Hearing> {
+  const one = { service: 'builder-watcher', limit: 1, failure: null }
+  const hearings = await Promise.all([
+    work(ports, { ...one, name: 'builder-watcher-lambda-deleted', fact: 'lambda.deleted', handle: (heard) => clean(ports, heard) }),
+    work(ports, { ...one, name: 'builder-watcher-image-forgotten', fact: 'image.forgotten', handle: (heard) => forget(ports, heard) }),
+  ])
+  return { stop: async () => { await Promise.all(hearings.map((hearing) => hearing.stop())) } }
+}
+
+/** Its archive is garbage from now on, and its image the user's own. */
+async function forget({ logs }: CleanerPorts, { account, id }: Heard<'image.forgotten'>): Promise<Verdict> {
+  await logs.remove(account, id)
+  return done()
 }
 
 export async function clean(ports: CleanerPorts, heard: Heard<'lambda.deleted'>): Promise<Verdict> {

@@ -1,7 +1,7 @@
 // builder-watcher: context.packaged -> image.built | image.queued; and what is queued, in its turn -> image.started (and image.pending while the
 // platform has no place for it), then image.built | image.failed
 // Has images made: at once where only the code is new, else in turn, a few at a time. Ends a build that nobody wants any more.
-import { kilnStops, type Build, type ImageBuilder } from '../../shared/builds.ts'
+import { kilnStops, type Build, type ImageBuilder, type Packaged } from '../../shared/builds.ts'
 import type { Delivery, Hearing } from '../../shared/bus.ts'
 import { nextFact, type Fact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'
@@ -9,8 +9,9 @@ import { versionOf, type LambdaRecord } from '../../shared/records.ts'
 import { done, type Verdict } from '../../shared/verdict.ts'
 import { work, workOnQueue } from '../../shared/worker.ts'
 import { make, type MakerPorts } from './make.ts'
+import { buildOfItsOwn, isStillWanted as isBuildWanted } from './own-builds.ts'
 
-type BuilderPorts = MakerPorts & Pick<Ports, 'builds' | 'metrics' | 'queue' | 'records' | 'statuses'>
+type BuilderPorts = MakerPorts & Pick<Ports, 'buildRecords' | 'builds' | 'imageBuilds' | 'metrics' | 'queue' | 'records' | 'statuses'>
 
 export interface BuilderSettings {
   /** Over all replicas; it does not bound what takes a moment only. */
@@ -20,9 +21,13 @@ export interface BuilderSettings {
   timeoutMs: number
   /** For lambdas that ask for none. */
   builder: ImageBuilder
+  /** For builds that ask for none. */
+  namespace: string
 }
 
 type Wanted = Heard<'context.packaged'> | Heard<'image.queued'>
+/** What a lambda's version waits with. */
+type Packed = Omit<Wanted, 'data'> & { data: Packaged }
 
 const service = 'builder-watcher'
 /** Quick ones at once, over all replicas. */
@@ -33,9 +38,13 @@ export type InTheWorks = Set<{ id: string; version: number; abort: AbortControll
 
 export async function startBuilderWatcher(ports: BuilderPorts, settings: BuilderSettings): Promise<Hearing> {
   const inTheWorks: InTheWorks = new Set()
-  const following = await ports.records.follow((record) => {
-    for (const build of inTheWorks) if (build.id === record.id && !isWanted(record, build.version)) build.abort.abort()
-  })
+  const endUnless = (id: string, wanted: (version: number) => boolean): void => {
+    for (const build of inTheWorks) if (build.id === id && !wanted(build.version)) build.abort.abort()
+  }
+  const following = await Promise.all([
+    ports.records.follow((record) => endUnless(record.id, (version) => isWanted(record, version))),
+    ports.buildRecords.follow((record) => endUnless(record.id, () => isBuildWanted(record))),
+  ])
   const { concurrency, perAccount } = settings
   const hearings = await Promise.all([
     work(ports, { service, name: `${service}-context-packaged`, fact: 'context.packaged', limit: mostQuick, failure: 'image.failed', handle: (heard, delivery) => build(ports, settings, inTheWorks, heard, delivery) }),
@@ -49,7 +58,7 @@ export async function startBuilderWatcher(ports: BuilderPorts, settings: Builder
       const stopped = hearings.map((one) => one.stop())
       for (const { abort } of inTheWorks) abort.abort(kilnStops)
       await Promise.all(stopped)
-      following.close()
+      for (const one of following) one.close()
     },
   }
 }
@@ -62,15 +71,16 @@ export async function build(ports: BuilderPorts, settings: BuilderSettings, inTh
   const mine = { id: heard.id, version: heard.version, abort }
   inTheWorks.add(mine)
   try {
-    return await findOrMake(ports, settings, heard, delivery, abort.signal)
+    if (heard.kind === 'build') return await buildOfItsOwn(ports, settings, heard as Heard<'image.queued'>, delivery, abort.signal)
+    return await buildOfALambda(ports, settings, heard, delivery, abort.signal)
   } finally {
     inTheWorks.delete(mine)
   }
 }
 
-async function findOrMake(ports: BuilderPorts, settings: BuilderSettings, heard: Wanted, { attempt }: Delivery, signal: AbortSignal): Promise<Verdict> {
+async function buildOfALambda(ports: BuilderPorts, settings: BuilderSettings, heard: Wanted, { attempt }: Delivery, signal: AbortSignal): Promise<Verdict> {
   const record = await ports.records.asOf(heard)
-  const wish = record && wishOf(record, heard, settings)
+  const wish = record && wishOf(record, heard as Packed, settings)
   if (!wish) return done()
   if (!isWanted(record, heard.version)) {
     await ports.builds.abandon(wish)
@@ -90,7 +100,7 @@ async function findOrMake(ports: BuilderPorts, settings: BuilderSettings, heard:
 }
 
 /** null: the record no longer keeps that version. */
-function wishOf(record: LambdaRecord, { id, account, version, data: { context, foundation } }: Wanted, { timeoutMs, builder }: BuilderSettings): Build | null {
+function wishOf(record: LambdaRecord, { id, account, version, data: { context, foundation } }: Packed, { timeoutMs, builder }: BuilderSettings): Build | null {
   const kept = versionOf(record, version)?.parameters
   if (!kept) return null
   const { namespace, selector } = kept.deploy_parameters

@@ -4,7 +4,7 @@ import type { Ports } from '../../shared/ports.ts'
 import type { StoredImage, StoredPart } from '../../shared/stored.ts'
 import { needed, type References } from './needed.ts'
 
-export type LeftoverPorts = Pick<Ports, 'log' | 'objects' | 'records' | 'statuses' | 'stored'>
+export type LeftoverPorts = Pick<Ports, 'buildRecords' | 'log' | 'objects' | 'records' | 'statuses' | 'stored'>
 
 export interface Leftover {
   kind: 'archive' | 'context' | StoredImage['kind']

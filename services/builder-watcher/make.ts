@@ -1,4 +1,4 @@
-// Making: one build from its start to its end, told as facts and in its log.
+// Making: one build from its start to its end, told as facts and in its log, whether a lambda wants it or somebody else.
 import type { BuildEnd, BuildWatch } from '../../shared/builds.ts'
 import { nextFact, type Heard } from '../../shared/events.ts'
 import type { Ports } from '../../shared/ports.ts'

@@ -1,10 +1,11 @@
 // Needed: what records and lives refer to. Found by looking at all of them each time, never by a counter that could drift.
+import type { BuildRecord } from '../../shared/build-records.ts'
 import { desiredVersion, servingVersion, type Life, type VersionLife } from '../../shared/lifecycle.ts'
 import { archiveName, contextName } from '../../shared/objects.ts'
 import type { Ports } from '../../shared/ports.ts'
 import { versionOf, type LambdaRecord } from '../../shared/records.ts'
 
-type NeedPorts = Pick<Ports, 'records' | 'statuses'>
+type NeedPorts = Pick<Ports, 'buildRecords' | 'records' | 'statuses'>
 
 /** What the versions of one lambda refer to: those that its record keeps, and what serves or should. */
 export interface References {
@@ -37,6 +38,11 @@ export function referencesOf(record: LambdaRecord | null, life: Life | null): Re
   }
 }
 
+/** What they are built from stays until they are deleted; the images are their users' own. */
+function ofBuilds(builds: readonly BuildRecord[]): References {
+  return { ...joined([]), objects: new Set(builds.filter(({ deleted }) => !deleted).map(({ context }) => context.name)) }
+}
+
 function joined(all: readonly References[]): References {
   const every = (of: (one: References) => ReadonlySet<string>): ReadonlySet<string> => new Set(all.flatMap((one) => [...of(one)]))
   return {
@@ -64,7 +70,7 @@ const isOnItsWay = (record: LambdaRecord, life: Life | null): boolean =>
 
 /** What all lambdas together refer to. */
 export interface Needed extends References {
-  /** False: kiln knows of no lambda at all, not even of one that was deleted. A store that was lost looks just so. */
+  /** False: kiln knows of no lambda and no build at all, not even of one that was deleted. A store that was lost looks just so. */
   knowsAny: boolean
   /** By id. */
   living: ReadonlyMap<string, References>
@@ -76,23 +82,26 @@ export interface Needed extends References {
 
 const lateMs = 7 * 24 * 3_600_000
 
-export async function needed({ records, statuses }: NeedPorts): Promise<Needed> {
+export async function needed({ buildRecords, records, statuses }: NeedPorts): Promise<Needed> {
   const all = new Map<string, LambdaRecord>()
   const lives = new Map<string, Life>()
-  const following = await Promise.all([records.follow((record) => all.set(record.id, record)), statuses.follow((life) => lives.set(life.id, life))])
+  const builds = new Map<string, BuildRecord>()
+  const following = await Promise.all([
+    records.follow((record) => all.set(record.id, record)), buildRecords.follow((record) => builds.set(record.id, record)), statuses.follow((life) => lives.set(life.id, life)),
+  ])
   for (const one of following) one.close()
   const lifeOf = (id: string): Life | null => lives.get(id) ?? null
   const [deleted, living] = [true, false].map((is) => [...all.values()].filter((record) => record.deleted === is)) as [LambdaRecord[], LambdaRecord[]]
   const references = new Map(living.map((record) => [record.id, referencesOf(record, lifeOf(record.id))]))
   return {
-    ...joined([...references.values()]), knowsAny: all.size > 0, living: references,
+    ...joined([...references.values(), ofBuilds([...builds.values()])]), knowsAny: all.size + builds.size > 0, living: references,
     deleted: deleted.filter(({ updated }) => Date.now() - Date.parse(updated) < lateMs).map(({ id }) => id),
     onTheWay: new Map(living.filter((record) => isOnItsWay(record, lifeOf(record.id))).map(({ id, version }) => [id, version])),
   }
 }
 
 /** Of one lambda, as the stores have it now. */
-export async function neededBy({ records, statuses }: NeedPorts, id: string): Promise<References> {
+export async function neededBy({ records, statuses }: Pick<NeedPorts, 'records' | 'statuses'>, id: string): Promise<References> {
   const [record, life] = await Promise.all([records.get(id), statuses.get(id)])
   return referencesOf(record?.value ?? null, life?.value ?? null)
 }

@@ -2,7 +2,7 @@
 import type { Ports } from '../../shared/ports.ts'
 import { needed, neededOnceSaid } from './needed.ts'
 
-type RemovalPorts = Pick<Ports, 'objects' | 'records' | 'statuses'>
+type RemovalPorts = Pick<Ports, 'buildRecords' | 'objects' | 'records' | 'statuses'>
 
 /** What was removed is held until it is certain that nobody needs it; so much at a time. */
 const mostHeldBytes = 64 * 2 ** 20

@@ -44,11 +44,10 @@ export function gateway(ports: GatewayPorts, parts: GatewayParts): Hono<HttpEnv>
   app.get('/metrics', async (c) => c.text(await ports.metrics.text(), 200, { 'content-type': ports.metrics.contentType }))
   docsPages(app)
   const guard = guardOf(parts.accountOf)
-  app.use('/lambdas', guard)
-  app.use('/lambdas/*', guard)
-  app.on(['GET', 'HEAD'], ['/lambdas', '/lambdas/*'], (c) => parts.statusApi(inside(c.req.raw, c.get('account'), c.get('requestId'))))
-  app.all('/lambdas', (c) => parts.ingest(inside(c.req.raw, c.get('account'), c.get('requestId'))))
-  app.all('/lambdas/*', (c) => parts.ingest(inside(c.req.raw, c.get('account'), c.get('requestId'))))
+  const theirs = ['/lambdas', '/lambdas/*', '/builds', '/builds/*']
+  for (const path of theirs) app.use(path, guard)
+  app.on(['GET', 'HEAD'], theirs, (c) => parts.statusApi(inside(c.req.raw, c.get('account'), c.get('requestId'))))
+  for (const path of theirs) app.all(path, (c) => parts.ingest(inside(c.req.raw, c.get('account'), c.get('requestId'))))
   app.use('/garbage', operatorsOnly(parts), guard)
   app.all('/garbage', (c) => parts.builder!(inside(c.req.raw, c.get('account'), c.get('requestId'))))
   return app

@@ -1,28 +1,20 @@
 // ingest: commands -> lambda.accepted | rejected | enabled | disabled | cancelled | deleted
 // Decides what users may have, writes it into the record, and states it. The only writer of records.
 import { randomUUID } from 'node:crypto'
+import type { Asker } from '../../shared/asker.ts'
 import { archiveName } from '../../shared/objects.ts'
-import type { Fact, FactName, Facts } from '../../shared/events.ts'
+import type { Fact, FactName, Facts, Kind } from '../../shared/events.ts'
 import { isEnd, isInFlight, servingVersion, stateOf, type Life } from '../../shared/lifecycle.ts'
 import { mergePatch, type Parameters } from '../../shared/parameters.ts'
 import type { Ports } from '../../shared/ports.ts'
-import type { Priority } from '../../shared/queue.ts'
 import { keptVersions, versionOf, type Change, type Held, type LambdaRecord, type Version } from '../../shared/records.ts'
 import { Refusal, invalid, unknownLambda } from '../../shared/trouble.ts'
 import { stateAll } from '../../shared/worker.ts'
 import { builtBefore } from './built-before.ts'
+import { refuseBeyond } from './room.ts'
 import { archiveOf, digestOf, examineAll, isSame, parsed, refuseDeep, type WishRules } from './wish.ts'
 
-export type IngestPorts = Pick<Ports, 'answers' | 'bus' | 'log' | 'objects' | 'records' | 'statuses'>
-
-/** Who asks, and what ties the answer to the question. */
-export interface Asker {
-  account: string
-  cause: string
-  traceparent: string | null
-  /** Whether a person waits for it, or another system. */
-  priority: Priority
-}
+export type IngestPorts = Pick<Ports, 'answers' | 'bus' | 'log' | 'objects' | 'queue' | 'records' | 'statuses'>
 
 export interface Accepted {
   id: string
@@ -63,6 +55,7 @@ export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
       // The first answer, whatever happened since: the id was new then.
       if (held && wasNew) return { ...(await repeat(ports, held.value)), version: 1 }
       if (held && !held.value.deleted) return repeated(ports, asker, held.value, wish.archive, wanted.parameters)
+      await refuseBeyond(rules.mostWaiting, ports.queue, asker.account)
       await keep(ports, wish.archive)
       const accepted = await write(ports, asker, held, fresh(id, asker, held?.value ?? null, wish.archive, wanted.parameters))
       await keepStill(ports, wish.archive)
@@ -81,6 +74,7 @@ export function ingest(ports: IngestPorts, rules: WishRules): Ingest {
       const source = archive ? archiveOf(archive) : present.archive
       if (!archive && !(await ports.objects.has(archiveName(source.digest)))) throw new Refusal(410, 42012, 'The archive of this lambda is gone; send it again.')
       if (!wish.rebase && isSame(present, source.digest, wanted.parameters) && !(await hasEnded(ports, held.value))) return repeat(ports, held.value)
+      await refuseBeyond(rules.mostWaiting, ports.queue, asker.account)
       if (archive) await keep(ports, archive)
       const accepted = await decide(ports, asker, held, await withVersion(ports, asker, held.value, { archive: source, parameters: wanted.parameters }, wish.rebase))
       if (archive) await keepStill(ports, archive)
@@ -239,9 +233,9 @@ async function makeGood(ports: IngestPorts): Promise<void> {
 const isKnown = (record: LambdaRecord, life: Life | null): boolean =>
   life?.timeline.some((m) => m.fact === record.change.fact && m.version === record.version && m.last >= record.change.time) ?? false
 
-export async function stateRejection(ports: Pick<Ports, 'bus'>, of: { account: string; id: string; cause: string; traceparent?: string | null }, refusal: Refusal): Promise<void> {
+export async function stateRejection(ports: Pick<Ports, 'bus'>, { kind, ...of }: { kind: Kind; account: string; id: string; cause: string; traceparent?: string | null }, refusal: Refusal): Promise<void> {
   await stateAll(ports, { service: 'ingest' }, [{
-    fact: 'lambda.rejected', id: of.id, account: of.account, version: 0, epoch: 0, cause: of.cause, traceparent: of.traceparent ?? null, nth: of.cause,
+    fact: kind === 'build' ? 'image.rejected' : 'lambda.rejected', ...(kind === 'build' && { kind }), ...of, version: 0, epoch: 0, traceparent: of.traceparent ?? null, nth: of.cause,
     data: { error_code: refusal.errorCode, detail: refusal.message, errors: refusal.findings },
   }])
 }

@@ -10,6 +10,8 @@ import type { Capabilities } from '../../shared/config.ts'
 export interface WishRules {
   can: Capabilities
   maxArchiveBytes: number
+  /** Builds of one account that may wait. */
+  mostWaiting: number
   /** All findings about an archive; none: it is good. */
   examine(archive: Buffer): Promise<Finding[]>
 }

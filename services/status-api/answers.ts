@@ -1,6 +1,7 @@
 // What a record and a life look like to a user: the shapes of GET /lambdas and GET /lambdas/{id}.
 import { baseOf, imageStatus, lambdaStatus, servingVersion, stateOf, type Life, type State, type VersionLife } from '../../shared/lifecycle.ts'
 import { versionOf, type LambdaRecord } from '../../shared/records.ts'
+import type { InLine } from './line.ts'
 
 export function summary(record: LambdaRecord, life: Life | null) {
   const state = stateOf(record, life)
@@ -12,18 +13,20 @@ export function summary(record: LambdaRecord, life: Life | null) {
   }
 }
 
-export function details(record: LambdaRecord, life: Life | null, place: number | null) {
+export function details(record: LambdaRecord, life: Life | null, inLine: InLine | null) {
   const v = life?.versions[record.version]
   return {
     ...summary(record, life),
     image: { status: imageStatus(record, life), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, base: baseOf(record, life, record.version) },
-    ...(place !== null && { queue_position: place }),
+    ...placeIn(inLine),
     failure: v?.failure ? withoutSeq(v.failure) : null,
     parameters: versionOf(record, record.version)!.parameters,
     versions: record.versions.map((one) => versionDetails(record, life, one.version)),
-    timeline: (life?.timeline ?? []).map(({ version, fact, time, last, seq }) => ({ version, fact, time, ...(last !== time && { last }), seq })),
+    timeline: momentsOf(life),
   }
 }
+
+export const momentsOf = (life: Life | null) => (life?.timeline ?? []).map(({ version, fact, time, last, seq }) => ({ version, fact, time, ...(last !== time && { last }), seq }))
 
 function versionDetails(record: LambdaRecord, life: Life | null, n: number) {
   const kept = versionOf(record, n)!
@@ -35,7 +38,10 @@ function versionDetails(record: LambdaRecord, life: Life | null, n: number) {
   }
 }
 
-const withoutSeq = ({ seq: _, ...failure }: NonNullable<VersionLife['failure']>) => failure
+/** What is said of whatever waits. */
+export const placeIn = (inLine: InLine | null) => inLine && { queue_position: inLine.place, expected_start: inLine.expectedStart }
+
+export const withoutSeq = ({ seq: _, ...failure }: NonNullable<VersionLife['failure']>) => failure
 
 /** A reason and a sentence for each state; what the platform or a failure said goes first. */
 export function why(state: State, v: VersionLife | undefined): { reason: string | null; message: string | null } {
@@ -62,14 +68,14 @@ export function podsStatus(record: LambdaRecord, life: Life | null) {
 }
 
 /** GET /lambdas/{id}/image/status */
-export function imageDetails(record: LambdaRecord, life: Life | null, place: number | null) {
+export function imageDetails(record: LambdaRecord, life: Life | null, inLine: InLine | null) {
   const v = life?.versions[record.version]
   const state = stateOf(record, life)
   const failure = v?.failure && v.failure.stage !== 'deployer' ? withoutSeq(v.failure) : null
   const said = why(state, state === 'unscheduled' ? v : undefined)
   return {
     lambda_id: record.id, version: record.version, status: imageStatus(record, life), state,
-    reason: failure?.reason ?? said.reason, message: failure?.message ?? (place !== null ? `It waits for a builder at place ${place}.` : said.message),
-    ...(place !== null && { queue_position: place }), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, base: baseOf(record, life, record.version), failure,
+    reason: failure?.reason ?? said.reason, message: failure?.message ?? (inLine ? `It waits for a builder at place ${inLine.place}.` : said.message),
+    ...placeIn(inLine), reference: v?.image?.reference ?? null, digest: v?.image?.digest ?? null, base: baseOf(record, life, record.version), failure,
   }
 }

@@ -8,12 +8,12 @@ import { Refusal, unknownLambda } from '../../shared/trouble.ts'
 import type { Life } from '../../shared/lifecycle.ts'
 import { readZip, type ZipLimits } from '../../shared/zip.ts'
 import { details, imageDetails, podsStatus, summary } from './answers.ts'
+import { buildsHttp } from './builds-http.ts'
+import { pageAsked, pageOf } from './pages.ts'
 import { eventsAnswer, logsAnswer } from './streams.ts'
 import type { View } from './view.ts'
 
 const statuses = ['running', 'waiting', 'terminated', 'not_found', 'pending']
-const pageDefault = 100
-const pageMost = 1_000
 
 export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects' | 'queue'>, view: View, limits: ZipLimits): Hono<HttpEnv> {
   const app = withManners(new Hono<HttpEnv>(), ports.log)
@@ -31,7 +31,7 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
   })
   app.get('/lambdas/:id', async (c) => {
     const { record, life } = await one(c)
-    return c.json(details(record, life, view.placeInQueue(record.id)))
+    return c.json(details(record, life, view.inLine(record.id)))
   })
   app.get('/lambdas/:id/status', async (c) => {
     const { record, life } = await one(c)
@@ -39,7 +39,7 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
   })
   app.get('/lambdas/:id/image/status', async (c) => {
     const { record, life } = await one(c)
-    return c.json(imageDetails(record, life, view.placeInQueue(record.id)))
+    return c.json(imageDetails(record, life, view.inLine(record.id)))
   })
   app.get('/lambdas/:id/logs', async (c) => {
     const { record, life } = await one(c)
@@ -53,7 +53,7 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
   })
   app.get('/lambdas/:id/events', async (c) => {
     const { record } = await one(c)
-    return eventsAnswer(c, ports, record)
+    return eventsAnswer(c, ports, record, view)
   })
   // For autoscalers: how much work a stage has. JetStream itself is asked; the monitoring page of a follower shows other numbers. Builds wait in a queue of their own.
   app.get('/queues/:consumer', async (c) => {
@@ -63,6 +63,7 @@ export function statusHttp(ports: Pick<Ports, 'bus' | 'log' | 'logs' | 'objects'
     return c.json({ consumer, waiting: depth.waiting, unacknowledged: depth.inFlight, depth: depth.waiting + depth.inFlight })
   })
   app.get('/lambdas/:id/docs', async (c) => docs(c, ports, (await one(c)).record, limits))
+  buildsHttp(app, ports, view)
   return app
 }
 
@@ -75,27 +76,13 @@ function versionAsked(c: Context<HttpEnv>, record: LambdaRecord, otherwise: numb
 }
 
 function list(c: Context<HttpEnv>, view: View) {
-  const { limit, cursor, status, name } = listQuery(c)
-  const lambdas: Array<ReturnType<typeof summary>> = []
-  let last: string | null = null
-  for (const id of view.idsAfter(c.get('account'), cursor)) {
+  const page = pageAsked(c, statuses, 'name')
+  const { rows, cursor } = pageOf(view.idsAfter('lambda', c.get('account'), page.after), page, (id) => {
     const { record, life } = view.find(c.get('account'), id)!
     const row = summary(record, life)
-    if ((status && row.status !== status) || (name !== undefined && row.name !== name)) continue
-    if (lambdas.length === limit) return { lambdas, cursor: last }
-    lambdas.push(row)
-    last = Buffer.from(`${record.created}~${id}`).toString('base64url')
-  }
-  return { lambdas, cursor: null }
-}
-
-function listQuery(c: Context<HttpEnv>): { limit: number; cursor: string | null; status: string | undefined; name: string | undefined } {
-  const { limit = String(pageDefault), cursor, status, name } = c.req.query()
-  if (!/^\d{1,6}$/.test(limit) || Number(limit) < 1 || Number(limit) > pageMost) throw new Refusal(400, null, `limit must be a number from 1 to ${pageMost}.`)
-  if (status !== undefined && !statuses.includes(status)) throw new Refusal(400, null, `status must be one of ${statuses.join(', ')}.`)
-  const after = cursor === undefined ? null : Buffer.from(cursor, 'base64url').toString()
-  if (after !== null && !/^\d{4}-\d{2}-\d{2}T[\d:.]+Z~[0-9a-f-]{36}$/.test(after)) throw new Refusal(400, null, 'cursor must be one that an earlier answer gave.')
-  return { limit: Number(limit), cursor: after, status, name }
+    return page.name !== undefined && row.name !== page.name ? null : row
+  })
+  return { lambdas: rows, cursor }
 }
 
 /** The zip's own docs: html for browsers, yml for programs. */

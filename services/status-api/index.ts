@@ -52,7 +52,7 @@ export function projection({ statuses }: Pick<Ports, 'statuses'>): (heard: Heard
   }
 
   async function write(id: string, batch: Heard[]): Promise<void> {
-    const begins = batch.some((heard) => heard.fact === 'lambda.accepted' && heard.version === 1)
+    const begins = batch.some((heard) => heard.version === 1 && heard.fact === (heard.kind === 'build' ? 'image.queued' : 'lambda.accepted'))
     for (let again = false; ; again = true) {
       // A life that begins here is most often unknown; if it is not, the write says so.
       const held = written.get(id) ?? (begins && !again ? null : await statuses.get(id))

@@ -7,9 +7,13 @@ import type { LogEntry, LogOf } from '../../shared/logs.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
 import { Refusal } from '../../shared/trouble.ts'
+import { placeIn } from './answers.ts'
+import type { View } from './view.ts'
 
 /** Comments that keep proxies from closing a silent stream. */
 const beatMs = 15_000
+/** How often somebody who waits is looked for in the line. */
+const placeMs = 1_000
 const eventsPage = 1_000
 
 export const wantsStream = (c: Context<HttpEnv>): boolean => (c.req.header('accept') ?? '').includes('text/event-stream')
@@ -23,11 +27,12 @@ export function resumeAt(c: Context<HttpEnv>): number {
 
 const eventOf = ({ seq, fact, version, time, data }: Heard) => ({ seq, fact, version, time, data })
 
-export async function eventsAnswer(c: Context<HttpEnv>, { bus }: Pick<Ports, 'bus'>, { id, account }: Pick<LambdaRecord, 'id' | 'account'>): Promise<Response> {
+/** As a stream it also tells, while it waits for a builder, where it stands: event `queue`, which no id resumes after. */
+export async function eventsAnswer(c: Context<HttpEnv>, { bus }: Pick<Ports, 'bus'>, { id, account }: Pick<LambdaRecord, 'id' | 'account'>, view: Pick<View, 'inLine'>): Promise<Response> {
   const after = resumeAt(c)
   // A life holds what another account was refused about it, or had under this id before: neither is this caller's.
   const isTheirs = (heard: Heard): boolean => heard.account === account
-  if (wantsStream(c)) return sse(c, (signal) => only(bus.follow(id, after, signal), isTheirs), (heard: Heard) => ({ id: heard.seq, event: heard.fact, data: eventOf(heard) }))
+  if (wantsStream(c)) return sse(c, (signal) => only(bus.follow(id, after, signal), isTheirs), (heard: Heard) => ({ id: heard.seq, event: heard.fact, data: eventOf(heard) }), () => placeIn(view.inLine(id)))
   const page = await bus.history(id, after, eventsPage)
   return c.json({ events: page.filter(isTheirs).map(eventOf), cursor: String(page.at(-1)?.seq ?? after) })
 }
@@ -36,7 +41,7 @@ async function* only<T>(all: AsyncIterable<T>, is: (one: T) => boolean): AsyncIt
   for await (const one of all) if (is(one)) yield one
 }
 
-export async function logsAnswer(c: Context<HttpEnv>, { logs }: Pick<Ports, 'logs'>, of: LogOf): Promise<Response> {
+export async function logsAnswer(c: Context<HttpEnv>, { logs }: Pick<Ports, 'logs'>, of: LogOf, whose: 'lambda_id' | 'build_id' = 'lambda_id'): Promise<Response> {
   const follow = c.req.query('follow')
   if (wantsStream(c) || (follow !== undefined && follow !== '0' && follow !== 'false')) {
     return sse(c, logs.follow.bind(logs, of, resumeAt(c)), (entry: LogEntry) => ({ id: entry.seq, event: 'log', data: entry }))
@@ -44,7 +49,7 @@ export async function logsAnswer(c: Context<HttpEnv>, { logs }: Pick<Ports, 'log
   const entries = onlyRun(await logs.read(of), isYes(c.req.query('previous')))
   const shown = tailed(entries, tailIn(c))
   if ((c.req.header('accept') ?? '').includes('text/plain')) return c.text(shown.flatMap((entry) => entry.lines).map((line) => `${line}\n`).join(''))
-  return c.json({ lambda_id: of.id, version: of.version, pods: byPod(shown), cursor: String(entries.at(-1)?.seq ?? 0) })
+  return c.json({ [whose]: of.id, ...(whose === 'lambda_id' && { version: of.version }), pods: byPod(shown), cursor: String(entries.at(-1)?.seq ?? 0) })
 }
 
 const isYes = (value: string | undefined): boolean => value !== undefined && value !== '0' && value !== 'false'
@@ -81,19 +86,28 @@ function byPod(entries: LogEntry[]): Record<string, string[]> {
   return pods
 }
 
-function sse<T>(c: Context<HttpEnv>, follow: (signal: AbortSignal) => AsyncIterable<T>, shape: (one: T) => { id: number; event: string; data: unknown }): Response {
+function sse<T>(c: Context<HttpEnv>, follow: (signal: AbortSignal) => AsyncIterable<T>, shape: (one: T) => { id: number; event: string; data: unknown }, place: () => { queue_position: number } | null = () => null): Response {
   const over = new AbortController()
   const response = streamSSE(c, async (stream) => {
     stream.onAbort(() => over.abort())
     const beat = setInterval(() => { void stream.write(': still here\n\n').catch(() => over.abort()) }, beatMs)
+    let told = 0
+    const tellPlace = async (): Promise<void> => {
+      const now = place()
+      if (now && now.queue_position !== told) await stream.writeSSE({ event: 'queue', data: JSON.stringify(now) })
+      told = now?.queue_position ?? 0
+    }
+    const places = setInterval(() => { void tellPlace().catch(() => over.abort()) }, placeMs)
     try {
       await stream.write(': following\n\n')
+      await tellPlace()
       for await (const one of follow(over.signal)) {
         const { id, event, data } = shape(one)
         await stream.writeSSE({ id: String(id), event, data: JSON.stringify(data) })
       }
     } finally {
       clearInterval(beat)
+      clearInterval(places)
       over.abort()
     }
   })

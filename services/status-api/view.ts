@@ -1,91 +1,89 @@
 // The live copy that every read is answered from: records and statuses, as the watches bring them.
 // The values themselves stay in the ports' live copies, as text: 10,000 lambdas are a few kilobytes each, not a heap of objects.
+import type { BuildRecord } from '../../shared/build-records.ts'
 import { servingVersion, type Life } from '../../shared/lifecycle.ts'
 import type { Ports } from '../../shared/ports.ts'
 import type { Priority } from '../../shared/queue.ts'
 import type { LambdaRecord } from '../../shared/records.ts'
-import { placeOf, type Waiting } from '../../shared/turns.ts'
+import { line, type InLine, type Line } from './line.ts'
 
 export interface View {
   /** null: unknown, deleted, or another account's. */
   find(account: string, id: string): { record: LambdaRecord; life: Life | null } | null
-  /** Ids of an account's lambdas in order of creation, after `after` (exclusive; null: from the first). */
-  idsAfter(account: string, after: string | null): Iterable<string>
-  /** 1-based place among the builds that wait, if accounts go on taking turns as they do now; or null. */
-  placeInQueue(id: string): number | null
-  count(): number
+  findBuild(account: string, id: string): { record: BuildRecord; life: Life | null } | null
+  /** Ids of an account's lambdas, or of its builds, in order of creation, after `after` (exclusive; null: from the first). */
+  idsAfter(kind: Kind, account: string, after: string | null): Iterable<string>
+  /** Where it stands among the builds that wait; null: it does not wait. */
+  inLine(id: string): InLine | null
   /** Resolves when everything written before this call can be read. */
   caughtUp(): Promise<void>
   close(): void
 }
 
+export type Kind = 'lambda' | 'build'
+
 interface Row {
+  kind: Kind
   account: string
   created: string
   deleted: boolean
-  /** Sequence of its entry in the build queue; 0: it does not wait. */
-  queued: number
+  priority: Priority
 }
 
-type Waits = Omit<Waiting, 'id'>
+type ViewPorts = Pick<Ports, 'buildRecords' | 'records' | 'statuses'>
 
-export async function view(ports: Pick<Ports, 'records' | 'statuses'>): Promise<View> {
+/** `atOnce`: builds at once, over all replicas. */
+export async function view(ports: ViewPorts, { atOnce }: { atOnce: number }): Promise<View> {
   const rows = new Map<string, Row>()
-  const queue = new Map<string, Waits>()
-  /** When a build of each account was begun last: whose turn it is. */
-  const served = new Map<string, number>()
-  // `<created>~<id>` of every row, sorted: the same order on every replica, whatever order the watches brought them in.
-  let order: string[] | null = null
+  const waiting: Line = line(atOnce)
+  // `<created>~<id>` of every row of a kind, sorted: the same order on every replica, whatever order the watches brought them in.
+  const orders = new Map<Kind, string[]>()
 
-  const enqueue = (id: string, row: Row): void => {
-    if (row.queued > 0 && !row.deleted) queue.set(id, { account: row.account, priority: priorityOf(ports.records.known(id)), seq: row.queued })
-    else queue.delete(id)
+  const stand = (id: string, row: Row | undefined, life: Life | null): void => {
+    const seq = row && !row.deleted ? queuedIn(life) : 0
+    waiting.stand(id, row && seq > 0 ? { account: row.account, priority: row.priority, seq } : null)
   }
-  const statuses = await ports.statuses.follow((life) => {
-    const begun = life.timeline.findLast((moment) => moment.fact === 'image.started')?.lastSeq ?? 0
-    if (begun > (served.get(life.account) ?? 0)) served.set(life.account, begun)
-    const row = rows.get(life.id)
-    if (!row) return
-    row.queued = queuedIn(life)
-    enqueue(life.id, row)
-  })
-  const records = await ports.records.follow((record) => {
-    const known = rows.get(record.id)
+  const keep = (id: string, row: Row): void => {
+    if (rows.get(id)?.created !== row.created) orders.delete(row.kind)
+    rows.set(id, row)
     // A life may be folded before its record is seen.
-    const queued = known?.queued ?? queuedIn(ports.statuses.known(record.id))
-    const row: Row = { account: record.account, created: record.created, deleted: record.deleted, queued }
-    if (known?.created !== record.created) order = null
-    rows.set(record.id, row)
-    enqueue(record.id, row)
-  })
+    stand(id, row, ports.statuses.known(id))
+  }
+  const following = [
+    await ports.statuses.follow((life) => {
+      waiting.learn(life)
+      stand(life.id, rows.get(life.id), life)
+    }),
+    await ports.records.follow(({ id, account, created, deleted, versions }) => keep(id, { kind: 'lambda', account, created, deleted, priority: versions.at(-1)?.priority ?? 'person' })),
+    await ports.buildRecords.follow(({ id, account, created, deleted, priority }) => keep(id, { kind: 'build', account, created, deleted, priority })),
+  ]
+  const isTheirs = (kind: Kind, account: string, id: string): boolean => {
+    const row = rows.get(id)
+    return row !== undefined && row.kind === kind && !row.deleted && row.account === account
+  }
 
   return {
     find(account, id) {
-      const row = rows.get(id)
-      if (!row || row.deleted || row.account !== account) return null
-      const record = ports.records.known(id)
+      const record = isTheirs('lambda', account, id) ? ports.records.known(id) : null
       return record && { record, life: ports.statuses.known(id) }
     },
-    *idsAfter(account, after) {
-      order ??= [...rows].map(([id, row]) => `${row.created}~${id}`).sort()
+    findBuild(account, id) {
+      const record = isTheirs('build', account, id) ? ports.buildRecords.known(id) : null
+      return record && { record, life: ports.statuses.known(id) }
+    },
+    *idsAfter(kind, account, after) {
+      const order = orders.get(kind) ?? [...rows].filter(([, row]) => row.kind === kind).map(([id, row]) => `${row.created}~${id}`).sort()
+      orders.set(kind, order)
       for (let i = after === null ? 0 : firstAfter(order, after); i < order.length; i++) {
         const id = order[i]!.slice(order[i]!.indexOf('~') + 1)
-        const row = rows.get(id)!
-        if (!row.deleted && row.account === account) yield id
+        if (isTheirs(kind, account, id)) yield id
       }
     },
-    placeInQueue(id) {
-      if (!queue.has(id)) return null
-      return placeOf(id, [...queue].map(([one, waits]) => ({ id: one, ...waits })), served)
-    },
-    count: () => [...rows.values()].filter((row) => !row.deleted).length,
+    inLine: (id) => waiting.find(id),
     async caughtUp() {
-      await Promise.all([records.caughtUp(), statuses.caughtUp()])
+      await Promise.all(following.map((one) => one.caughtUp()))
     },
-    close() {
-      records.close()
-      statuses.close()
-    },
+    close: () => following.forEach((one) => one.close()),
   }
 }
 
@@ -101,9 +99,7 @@ function firstAfter(keys: string[], after: string): number {
   return low
 }
 
-const priorityOf = (record: LambdaRecord | null): Priority => record?.versions.at(-1)?.priority ?? 'person'
-
-/** The newest version waits for a builder. */
+/** Sequence of its entry in the queue; 0: the newest version does not wait for a builder. */
 function queuedIn(life: Life | null): number {
   if (!life) return 0
   const v = life.versions[life.version]

@@ -1,7 +1,7 @@
 // The pod in which kaniko makes one image.
 import type { KubernetesConfig, S3Config } from '../config.ts'
 import type { KanikoWish } from './kaniko.ts'
-import { annotation, buildName, contextLabel, label, ownLabels } from './names.ts'
+import { annotation, contextLabel, label, ownLabels } from './names.ts'
 
 export const container = 'kaniko'
 
@@ -20,10 +20,11 @@ const graceSeconds = 5
 export function buildPod(place: BuildPlace, wish: KanikoWish): object {
   const { config } = place
   const { id, account, version, context, namespace, selector, timeoutMs } = wish
+  const limits = limitsOf(config, wish)
   return {
     apiVersion: 'v1', kind: 'Pod',
     metadata: {
-      name: buildName(id), namespace,
+      name: wish.pod, namespace,
       labels: {
         ...ownLabels(config.installation, 'build'), [label.id]: id, [label.account]: account, [label.version]: String(version), [label.context]: contextLabel(context.digest),
       },
@@ -37,7 +38,7 @@ export function buildPod(place: BuildPlace, wish: KanikoWish): object {
       ...(config.registrySecret && { imagePullSecrets: [{ name: config.registrySecret }] }),
       containers: [{
         name: container, image: config.kanikoImage, imagePullPolicy: 'IfNotPresent', args: argumentsOf(place, wish), env: environmentOf(place),
-        ...(Object.keys(config.buildLimits).length > 0 && { resources: { limits: config.buildLimits } }),
+        ...(Object.keys(limits).length > 0 && { resources: { limits } }),
         securityContext: { allowPrivilegeEscalation: false, privileged: false },
         // Where it could not say the digest, the message is the end of its log.
         terminationMessagePolicy: 'FallbackToLogsOnError',
@@ -48,10 +49,14 @@ export function buildPod(place: BuildPlace, wish: KanikoWish): object {
   }
 }
 
-function argumentsOf({ config, bucket }: BuildPlace, { context, destination }: KanikoWish): string[] {
+/** What the pod may use. */
+export const limitsOf = (config: KubernetesConfig, { limits }: Pick<KanikoWish, 'limits'>): Record<string, string> => ({ ...config.buildLimits, ...limits })
+
+function argumentsOf({ config, bucket }: BuildPlace, { context, destination, args }: KanikoWish): string[] {
   return [
     `--context=s3://${bucket}/${context.name}`, '--dockerfile=Dockerfile', `--destination=${destination}`,
     '--digest-file=/dev/termination-log', '--push-retry=3', '--image-download-retry=3', '--log-format=text', '--log-timestamp=false',
+    ...Object.entries(args).map(([name, value]) => `--build-arg=${name}=${value}`),
     ...(config.cacheRepository ? ['--cache=true', `--cache-repo=${config.cacheRepository}`] : ['--cache=false']),
     ...config.insecureRegistries.flatMap((registry) => [`--insecure-registry=${registry}`, `--skip-tls-verify-registry=${registry}`]),
   ]

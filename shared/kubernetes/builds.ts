@@ -10,6 +10,7 @@ import { Unavailable } from '../trouble.ts'
 import { cancelled, contextUnusable, noParent, registryAway, timedOut, world } from './build-end.ts'
 import { kubernetesEnvironments } from './environments.ts'
 import { kaniko, type KanikoOptions } from './kaniko.ts'
+import { buildName } from './names.ts'
 
 /** What the builds ask of the registry; `oci/images.ts` is one. */
 export interface ImageRegistry {
@@ -55,7 +56,7 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
     const found = await registry.digest(destinationOf(build))
     if (found) return { built: true, image: imageOf(build, found) }
     if (!(await objects.has(build.context.name))) return contextUnusable(build.context.name)
-    const made = await pods.run({ ...build, destination: destinationOf(build) }, watch)
+    const made = await pods.run({ ...build, pod: buildName(build.id), destination: destinationOf(build), args: {}, limits: {} }, watch)
     return made.built ? { built: true, image: imageOf(build, made.digest) } : made
   }
 
@@ -97,11 +98,11 @@ export function kubernetesBuilds(options: KubernetesBuildsOptions): Builds {
         throw error
       }
     },
-    abandon: (build) => pods.end(build),
+    abandon: (build) => pods.end({ ...build, pod: buildName(build.id) }),
     async remove({ id, namespaces }, contexts) {
       const underWay = new Set(shared.underWay().filter((key) => key.startsWith(`${id}:`)).map((key) => key.split(':').at(-1)!))
       const isNeeded = underWay.size > 0 || environments.makers().includes(id)
-      if (!isNeeded) for (const namespace of namespaces) await pods.remove(id, namespace)
+      if (!isNeeded) for (const namespace of namespaces) await pods.remove(buildName(id), namespace)
       const kept: Kept[] = []
       for (const digest of contexts) {
         if (underWay.has(digest)) continue

@@ -73,7 +73,7 @@ export function kubernetesEnvironments({ registry, images, kaniko, claims, objec
         return { built: true, digest: found }
       }
       if (!(await objects.has(context.name))) return contextUnusable(context.name)
-      const wish: KanikoWish = { id, account, version, namespace, selector, timeoutMs, context, destination }
+      const wish: KanikoWish = { pod: buildName(id), id, account, version, namespace, selector, timeoutMs, context, destination, args: {}, limits: {} }
       const made = await shared.join(placeOf(key, namespace, selector), { ...watch, wish }, async (together) => {
         makers.set(key, id)
         return makeOnce(key, together).finally(() => makers.delete(key))

@@ -3,18 +3,24 @@ import { kilnStops, type BuildWatch, type Build } from '../builds.ts'
 import { kanikoLines } from '../kaniko-log.ts'
 import type { Log } from '../log.ts'
 import { deleted, failureOf, isHopeless, neverBegan, standingOf, timedOut, troubleOf, world, type Failed } from './build-end.ts'
-import { buildPod, container, type BuildPlace } from './build-pod.ts'
+import { buildPod, container, limitsOf, type BuildPlace } from './build-pod.ts'
 import { Rejected, type Cluster } from './client.ts'
-import { annotation, buildName, label, path } from './names.ts'
+import { annotation, label, path } from './names.ts'
 import { readLog } from './pod-log.ts'
 import type { PodResource, Wait } from './resources.ts'
 import { watchPod, type WatchedPod } from './watched-pod.ts'
 
 /** What the pod makes, and under whose name. */
 export interface KanikoWish extends Pick<Build, 'id' | 'account' | 'version' | 'namespace' | 'selector' | 'timeoutMs'> {
+  /** The pod's name. */
+  pod: string
   context: { name: string; digest: string }
   /** `registry/repository:tag` */
   destination: string
+  /** Of the Dockerfile's ARGs. */
+  args: Record<string, string>
+  /** Kubernetes quantities; empty: the operator's BUILD_LIMITS. */
+  limits: Record<string, string>
 }
 
 export type Made = { built: true; digest: string } | Failed
@@ -25,10 +31,10 @@ export interface Kaniko {
    * signal aborts it is removed, unless kiln stops: then it goes on. Throws the signal's reason.
    */
   run(wish: KanikoWish, watch: BuildWatch): Promise<Made>
-  /** Removes the lambda's pod if it belongs to this version, and waits until it is gone. */
-  end(wish: Pick<Build, 'id' | 'namespace' | 'version'>): Promise<void>
-  /** Removes the lambda's pod, whatever it makes. */
-  remove(id: string, namespace: string): Promise<void>
+  /** Removes the pod if it belongs to this version, and waits until it is gone. */
+  end(wish: Pick<KanikoWish, 'pod' | 'namespace' | 'version'>): Promise<void>
+  /** Removes the pod, whatever it makes. */
+  remove(pod: string, namespace: string): Promise<void>
 }
 
 export interface KanikoOptions extends BuildPlace {
@@ -48,7 +54,7 @@ export function kaniko(options: KanikoOptions): Kaniko {
 
   /** The pod of this wish: a new one, or the one that is there. One of another is removed first, one that is on its way out is waited for. */
   async function createOrAdopt(wish: KanikoWish, signal: AbortSignal): Promise<PodResource> {
-    const [name, at] = [buildName(wish.id), path.pods(wish.namespace)]
+    const [name, at] = [wish.pod, path.pods(wish.namespace)]
     while (true) {
       signal.throwIfAborted()
       const made = await cluster.create<PodResource>(at, buildPod(options, wish)).catch((error: unknown) => {
@@ -127,7 +133,7 @@ export function kaniko(options: KanikoOptions): Kaniko {
       const digest = standing.digest ?? (await registry.digest(wish.destination))
       return digest ? { built: true, digest } : world('ImageNotPushed', 'kaniko ended well, but the registry does not hold the image. It is built again.', last)
     }
-    if (standing?.stands === 'failed') return failureOf(seen!, { seconds: wish.timeoutMs / 1_000, limits: config.buildLimits, log: last })
+    if (standing?.stands === 'failed') return failureOf(seen!, { seconds: wish.timeoutMs / 1_000, limits: limitsOf(config, wish), log: last })
     return deleted(last)
   }
 
@@ -147,12 +153,12 @@ export function kaniko(options: KanikoOptions): Kaniko {
         throw error
       }
     },
-    async end({ id, namespace, version }) {
-      const pod = await cluster.get<PodResource>(path.pods(namespace, buildName(id)))
+    async end({ pod: name, namespace, version }) {
+      const pod = await cluster.get<PodResource>(path.pods(namespace, name))
       if (pod && pod.metadata.labels?.[label.version] === String(version)) await removePod(pod)
     },
-    async remove(id, namespace) {
-      await cluster.remove(path.pods(namespace, buildName(id)))
+    async remove(pod, namespace) {
+      await cluster.remove(path.pods(namespace, pod))
     },
   }
 }

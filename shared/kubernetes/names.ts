@@ -25,6 +25,8 @@ export const selectorOf = (labels: Record<string, string>): string => Object.ent
 export const contextLabel = (digest: string): string => digest.slice(0, 63)
 
 export const buildName = (id: string): string => `kaniko-lambda-${id}`
+/** Of a build of its own. */
+export const imageBuildName = (id: string): string => `kaniko-build-${id}`
 export const lambdaName = (id: string): string => `lambda-${id}`
 export const configName = (id: string, version: number): string => `lambda-${id}-v${version}`
 

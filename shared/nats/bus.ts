@@ -1,6 +1,6 @@
 // The bus, on JetStream.
 import { AckPolicy, DeliverPolicy, ReplayPolicy, nanos, type ConsumerMessages, type JsMsg } from 'nats'
-import { bodyOf, factOf, headersOf, messageId, everyFact, lifeOf, subjectOf, verbs, type Verb } from '../events.ts'
+import { bodyOf, factOf, headersOf, messageId, everyFact, lifeOf, subjectOf, verbs, type Kind, type Verb } from '../events.ts'
 import type { Bus, Command, Hearing, Settlement, Unreadable } from '../bus.ts'
 import type { Log } from '../log.ts'
 import { apiErrorCode, type Nats } from './connect.ts'
@@ -17,7 +17,7 @@ export function natsBus(nats: Nats, log: Log): Bus {
       await nats.js.publish(subjectOf(fact), bodyOf(fact), { msgID: messageId(fact), headers: headersFrom(headersOf(fact)) })
     },
     async hear(wish, handle) {
-      const subject = wish.fact ? everyFact(wish.fact) : 'lambda.events.>'
+      const subject = wish.fact ? everyFact(wish.fact) : '*.events.>'
       await ensureConsumer(nats, 'EVENTS', wish.name, subject, wish.limit)
       return pull(nats, 'EVENTS', wish.name, wish.limit, log, async (message) => {
         const heard = readable(message)
@@ -29,7 +29,7 @@ export function natsBus(nats: Nats, log: Log): Bus {
       })
     },
     async obey(handle, unreadable) {
-      await ensureConsumer(nats, 'COMMANDS', 'ingest', 'lambda.commands.>', 64)
+      await ensureConsumer(nats, 'COMMANDS', 'ingest', '*.commands.>', 64)
       return pull(nats, 'COMMANDS', 'ingest', 64, log, async (message) => {
         const command = commandOf(message)
         if ('verb' in command) return handle(command)
@@ -101,15 +101,16 @@ function readable(message: JsMsg): ReturnType<typeof heardOf> | Error {
 }
 
 function commandOf(message: JsMsg): Command | Unreadable {
-  const [, , account = 'unknown', ...rest] = message.subject.split('.')
+  const [first, , account = 'unknown', ...rest] = message.subject.split('.')
+  const kind: Kind = first === 'build' ? first : 'lambda'
   const verb = rest.join('.')
   const cause = message.headers?.get('ce-id') || `COMMANDS:${message.info.streamSequence}:${message.info.timestampNanos}`
   const id = message.headers?.get('ce-subject') || 'unknown'
-  const of = { account, cause, id: /^[0-9a-fA-F-]{36}$/.test(id) ? id.toLowerCase() : 'unknown' }
-  if (!(verbs as readonly string[]).includes(verb)) return { ...of, reason: `There is no command ${verb}; there are ${verbs.join(', ')}.` }
+  const of = { kind, account, cause, id: /^[0-9a-fA-F-]{36}$/.test(id) ? id.toLowerCase() : 'unknown' }
+  if (!(verbs[kind] as readonly string[]).includes(verb)) return { ...of, reason: `There is no command ${verb}; there are ${verbs[kind].join(', ')}.` }
   const body = objectIn(message.string())
   if (!body) return { ...of, reason: 'The command is not a JSON object.' }
-  return { account, verb: verb as Verb, body, cause, traceparent: message.headers?.get('traceparent') || null }
+  return { kind, account, verb: verb as Verb, body, cause, traceparent: message.headers?.get('traceparent') || null }
 }
 
 function objectIn(text: string): Record<string, unknown> | null {

@@ -20,8 +20,8 @@ const minutes = (n: number): number => nanos(n * 60 * 1_000)
 interface Keeping { replicas: number }
 
 const streams = ({ replicas }: Keeping): Array<Partial<StreamConfig> & { name: string; subjects: string[] }> => [
-  { name: 'EVENTS', subjects: ['lambda.events.>'], max_age: days(30), duplicate_window: minutes(10), num_replicas: replicas, allow_direct: true },
-  { name: 'COMMANDS', subjects: ['lambda.commands.>'], retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
+  { name: 'EVENTS', subjects: ['lambda.events.>', 'build.events.>'], max_age: days(30), duplicate_window: minutes(10), num_replicas: replicas, allow_direct: true },
+  { name: 'COMMANDS', subjects: ['lambda.commands.>', 'build.commands.>'], retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
   { name: 'QUEUE', subjects: priorities.map((one) => `queue.*.${one}.*.*`), retention: RetentionPolicy.Workqueue, duplicate_window: minutes(10), num_replicas: replicas },
   { name: 'SLOTS', subjects: ['slot.>'], max_msgs_per_subject: 1, max_age: nanos(ackWaitMs), num_replicas: replicas },
   // Bounded thrice, so that no lambda that prints without end pushes out the others or fills the disk.

@@ -49,7 +49,8 @@ async function firstFrom({ jsm }: Nats, seq: number, subject: string): Promise<n
 function readable(message: JsMsg): Heard<'image.queued'> | Error {
   const [, account = '', , id = ''] = message.subject.split('.')
   try {
-    const subject = subjectOf({ account, id, fact: 'image.queued' })
+    const isBuild = 'build_id' in JSON.parse(message.string())
+    const subject = subjectOf({ ...(isBuild && { kind: 'build' }), account, id, fact: 'image.queued' })
     return factOf({ subject, seq: message.seq, body: message.string(), header: (name) => message.headers?.get(name) ?? '' }) as Heard<'image.queued'>
   } catch (error) {
     return error as Error

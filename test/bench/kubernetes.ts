@@ -86,7 +86,7 @@ async function benchBuilds(on: Stand): Promise<Line> {
     cluster: api, config: on.config, s3: { endpoint: null, region: 'us-east-1', credentials: null }, bucket: 'kiln', log: silentLog,
     objects: { has: async () => true }, registry: { digest: async () => null, remove: async () => null, putCode: unwanted }, claims: { claim: unwanted, release: unwanted },
   })
-  const hearing = await startBuilderWatcher({ ...on.ports, builds }, { concurrency: 4, perAccount: 100, timeoutMs: 600_000, builder: 'kaniko' })
+  const hearing = await startBuilderWatcher({ ...on.ports, builds }, { concurrency: 4, perAccount: 100, timeoutMs: 600_000, builder: 'kaniko', namespace: 'default' })
   const times: number[] = []
   for (let i = 0; i < samples; i++) {
     const record = await write(on.ports, recordFor())

@@ -17,8 +17,8 @@ export async function benchStatus(): Promise<Line[]> {
   const ports = await standPorts(nats.url)
   await each(Array(lambdas).keys(), 64, (n) => known(ports, n))
   const before = memory()
-  const live = await view(ports)
-  const perLambda = (memory() - before) / live.count()
+  const live = await view(ports, { atOnce: 2 })
+  const perLambda = (memory() - before) / lambdas
   const app = statusHttp(ports, live, { maxUnpackedBytes: 1, maxEntries: 1 })
   const times: number[] = []
   for (let i = 0; i < 120; i++) {

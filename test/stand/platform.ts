@@ -2,6 +2,7 @@
 // Its own behaviour is held to the same contract as the real ones.
 import type { Bases, Resolved } from '../../shared/bases.ts'
 import type { Build, BuildEnd, Builds, BuildWatch } from '../../shared/builds.ts'
+import type { ImageBuild, ImageBuilds } from '../../shared/image-builds.ts'
 import type { Observation, Workload, Workloads } from '../../shared/workloads.ts'
 
 export interface StandBases extends Bases {
@@ -37,6 +38,41 @@ export interface StandBuilds extends Builds {
   readonly abandoned: Build[]
 }
 
+export interface StandImageBuilds extends ImageBuilds {
+  /** What was built, in order. */
+  readonly ran: ImageBuild[]
+  readonly abandoned: string[]
+  /** From now on builds end only when the answer of this is there. */
+  decide(how: (build: ImageBuild, watch: BuildWatch) => Promise<BuildEnd>): void
+  /** Why there are none; null: there are. */
+  lacks(why: string | null): void
+}
+
+export function standImageBuilds(engine: ImageBuilds['engine'] = 'kaniko'): StandImageBuilds {
+  const [ran, abandoned]: [ImageBuild[], string[]] = [[], []]
+  let why: string | null = null
+  let how = async ({ image: { name }, context: { digest } }: ImageBuild, _watch: BuildWatch): Promise<BuildEnd> => ({ built: true, image: { reference: `stand/${name}@sha256:${digest}`, digest: `sha256:${digest}` } })
+  return {
+    engine, ran, abandoned,
+    decide(next) { how = next },
+    lacks(next) { why = next },
+    lack: async () => why,
+    async run(build, watch) {
+      ran.push(build)
+      watch.line(`building ${build.image.name}:${build.image.tag}`)
+      return Promise.race([how(build, watch), ended(watch.signal)])
+    },
+    async abandon({ id }) { abandoned.push(id) },
+    async close() {},
+  }
+}
+
+const cancelled: BuildEnd = { built: false, again: false, failure: { cause: 'cancelled', reason: 'Cancelled', message: 'It was cancelled.' } }
+const ended = (signal: AbortSignal): Promise<BuildEnd> => new Promise((resolve) => {
+  if (signal.aborted) resolve(cancelled)
+  signal.addEventListener('abort', () => resolve(cancelled))
+})
+
 export const imageOf = (build: Pick<Build, 'context'>) => ({ reference: `stand/${build.context.digest}`, digest: `sha256:${build.context.digest}` })
 
 export function standBuilds(): StandBuilds {
@@ -55,12 +91,7 @@ export function standBuilds(): StandBuilds {
       ran.push(build)
       under.most = Math.max(under.most, ++under.now)
       line(`building ${build.context.digest.slice(0, 8)}`)
-      const aborted = new Promise<BuildEnd>((resolve) => {
-        const cancelled: BuildEnd = { built: false, again: false, failure: { cause: 'cancelled', reason: 'Cancelled', message: 'It was cancelled.' } }
-        if (signal.aborted) resolve(cancelled)
-        signal.addEventListener('abort', () => resolve(cancelled))
-      })
-      const end = await Promise.race([how(build, watch), aborted])
+      const end = await Promise.race([how(build, watch), ended(signal)])
       under.now -= 1
       if (end.built) made.add(build.context.digest)
       return end

@@ -13,6 +13,7 @@ import { listen, type Listening } from '../../services/gateway/index.ts'
 import { places } from '../../services/gateway/places.ts'
 import { proxy } from '../../services/gateway/proxy.ts'
 import { accountsBy } from '../../services/gateway/tokens.ts'
+import { ownBuilds, type OwnBuildRules } from '../../services/ingest/builds.ts'
 import { obeyCommands } from '../../services/ingest/commands.ts'
 import { ingestHttp } from '../../services/ingest/http.ts'
 import { ingest, type Ingest } from '../../services/ingest/index.ts'
@@ -22,6 +23,7 @@ import { startProjection } from '../../services/status-api/index.ts'
 import { view } from '../../services/status-api/view.ts'
 import { writeZip } from '../../shared/zip.ts'
 import { testNats, type TestNats } from './nats.ts'
+import { standBuilds, standWorkloads, type StandImageBuilds } from './platform.ts'
 import { standPorts, type StandPorts } from './ports.ts'
 
 export interface Site {
@@ -47,6 +49,10 @@ export interface SiteOptions {
   /** Findings about an archive, instead of the Python checks. */
   examine?: (archive: Buffer) => Promise<Finding[]>
   can?: Partial<Capabilities>
+  /** Builds of one account that may wait. */
+  mostWaiting?: number
+  /** What makes images of archives with a Dockerfile. */
+  imageBuilds?: StandImageBuilds
 }
 
 export const helloZip = (main = 'async def main(request):\n    return {}\n', more: Record<string, string> = {}): Buffer =>
@@ -55,22 +61,26 @@ export const helloZip = (main = 'async def main(request):\n    return {}\n', mor
 /** What the stand-in platform can do for a lambda. */
 export const capabilities: Capabilities = { runDockerCommands: false, readSecrets: false, namespaces: null, imageBuilders: ['auto'] }
 
+export const buildRules: OwnBuildRules = { maxArchiveBytes: 2 ** 20, limits: { maxUnpackedBytes: 2 ** 24, maxEntries: 1_000 }, namespaces: null, mostWaiting: 1_000 }
+
 export async function site(options: SiteOptions = {}): Promise<Site> {
   const nats = await testNats()
-  const ports = await standPorts(nats.url)
+  const ports = await standPorts(nats.url, { builds: standBuilds(), workloads: standWorkloads(), ...(options.imageBuilds && { imageBuilds: options.imageBuilds }) })
   const limits = { maxUnpackedBytes: 64 * 2 ** 20, maxEntries: 1_000 }
   const maxArchiveBytes = options.maxArchiveBytes ?? 2 ** 20
-  const service = ingest(ports, { can: { ...capabilities, ...options.can }, maxArchiveBytes, examine: options.examine ?? (async () => []) })
+  const mostWaiting = options.mostWaiting ?? buildRules.mostWaiting
+  const service = ingest(ports, { can: { ...capabilities, ...options.can }, maxArchiveBytes, mostWaiting, examine: options.examine ?? (async () => []) })
+  const builds = await ownBuilds(ports, { ...buildRules, mostWaiting, namespaces: options.can?.namespaces ?? null })
   const projection = await startProjection(ports)
   const observing = await startObserver(ports)
   const hearings = [
     projection, await startDeployer(ports), await startCleaner(ports),
-    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto' }),
+    await startBuilderWatcher(ports, { concurrency: options.buildConcurrency ?? 2, perAccount: 100, timeoutMs: 60_000, builder: 'auto', namespace: 'default' }),
     await startPackager(ports, { runtime: { files: new Map([['run.py', Buffer.from('')]]), requirements: Buffer.from(''), digest: 'test' }, baseImage: 'base', limits }),
-    await obeyCommands(ports, service),
+    await obeyCommands(ports, service, builds),
   ]
-  const live = await view(ports)
-  const apps = { ingest: ingestHttp(service, { maxArchiveBytes, log: ports.log }), statusApi: statusHttp(ports, live, limits) }
+  const live = await view(ports, { atOnce: options.buildConcurrency ?? 2 })
+  const apps = { ingest: ingestHttp(service, builds, { maxArchiveBytes, log: ports.log }), statusApi: statusHttp(ports, live, limits) }
   const graceMs = options.graceMs ?? 60_000
   const collector = garbage(ports, { graceMs })
   const gateway = await listen(ports, {
@@ -82,6 +92,7 @@ export async function site(options: SiteOptions = {}): Promise<Site> {
     async close() {
       await gateway.close()
       live.close()
+      builds.close()
       await Promise.all(hearings.map((hearing) => hearing.stop()))
       await observing.close()
       await ports.close()
