@@ -91,7 +91,7 @@ async function build(flags: Flags): Promise<void> {
   const needing = base && needsFiles(steps)
   if (needing) info(`Unpacking rootfs as cmd ${needing.name} ${needing.text} requires it.`)
   const before: Before = needing ? await unpackBase(base, root) : new Map()
-  const { settings, touched } = await carryOut(steps, { context, root, base, info, run, python: python({ folder, interpreter, machine: process.env, ask }) })
+  const { settings, touched } = await carryOut(steps, { context, root, base, info, run, buildArgs: flags.buildArgs, python: python({ folder, interpreter, machine: process.env, ask }) })
   info('Taking snapshot of full filesystem...')
   const image = await imageOf(root, settings, { base, before, touched })
   for (const destination of flags.noPush ? [] : flags.destinations) {

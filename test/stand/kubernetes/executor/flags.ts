@@ -12,6 +12,8 @@ export interface Flags {
   downloadRetries: number
   logFormat: string
   noPush: boolean
+  /** `<name>=<value>`: of the Dockerfile's ARGs. */
+  buildArgs: string[]
 }
 
 /** The command line is refused, in these words. */
@@ -50,6 +52,7 @@ export function readFlags(args: string[]): Flags {
     dockerfile: last('dockerfile') ?? 'Dockerfile', context: last('context') ?? '/workspace/', destinations: given.get('destination') ?? [], digestFile: last('digest-file') ?? null,
     insecure: last('insecure') === 'true', insecurePull: last('insecure-pull') === 'true', insecureRegistries: (given.get('insecure-registry') ?? []).flatMap((list) => list.split(',')),
     pushRetries: Number(last('push-retry') ?? 0), downloadRetries: Number(last('image-download-retry') ?? 0), logFormat: last('log-format') ?? 'color', noPush: last('no-push') === 'true',
+    buildArgs: given.get('build-arg') ?? [],
   }
   if (!['text', 'color', 'json'].includes(flags.logFormat)) throw new BadFlags(`not a valid log format: "${flags.logFormat}"`)
   if (!flags.noPush && flags.destinations.length === 0) throw new BadFlags('you must provide --destination, or use --no-push')

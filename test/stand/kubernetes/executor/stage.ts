@@ -17,6 +17,8 @@ export interface StageParts {
   /** What the image is made on; its files are in the root where they are wanted. */
   base: Base | null
   python: Python
+  /** `<name>=<value>` */
+  buildArgs: string[]
   info(line: string): void
   /** Runs a program and resolves with its exit code. */
   run(command: string[], cwd: string, env: Record<string, string>): Promise<number>
@@ -42,11 +44,12 @@ export function stepsOf(instructions: Instruction[], base: Base | null): Instruc
 /** The step for which the base must be unpacked, if there is one. */
 export const needsFiles = (steps: Instruction[]): Instruction | null => steps.find(({ name }) => looking.includes(name)) ?? null
 
-export async function carryOut(steps: Instruction[], { context, root, base, python, info, run }: StageParts): Promise<StageEnd> {
+export async function carryOut(steps: Instruction[], { context, root, base, buildArgs, python, info, run }: StageParts): Promise<StageEnd> {
   const { OnBuild: _, ...inherited }: ImageSettings = base ? { Env: [usualPath], ...settingsOf(base.config) } : {}
   const settings: ImageSettings = inherited
   const env = new Map((settings.Env ?? []).map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
   const args = new Map<string, string>()
+  const given = new Map(buildArgs.map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)]))
   const touched = new Set<string>()
   const folder = (): string => settings.WorkingDir ?? '/'
   const filled = (text: string): string => substitute(text, new Map([...args, ...env]))
@@ -94,7 +97,7 @@ export async function carryOut(steps: Instruction[], { context, root, base, pyth
   }
 
   const handlers: Record<string, (text: string) => unknown> = {
-    ARG(text) { for (const [name, value] of filledPairs(text.includes('=') ? text : `${text}=`)) args.set(name, value) },
+    ARG(text) { for (const [name, value] of filledPairs(text.includes('=') ? text : `${text}=`)) args.set(name, given.get(name) ?? value) },
     ENV(text) { for (const [name, value] of filledPairs(text)) env.set(name, value) },
     WORKDIR(text) {
       settings.WorkingDir = resolve('/', folder(), filled(text))
