@@ -1,4 +1,5 @@
 // Runs the benchmarks one after the other and prints one table.
+import { benchBuilds } from './builds.ts'
 import { benchFacts, benchThroughput } from './facts.ts'
 import { benchImages } from './images.ts'
 import { benchKubernetes } from './kubernetes.ts'
@@ -9,7 +10,7 @@ import { benchStatus } from './status.ts'
 import type { Line } from './line.ts'
 
 const parts: Record<string, () => Promise<Line[]>> = {
-  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes, images: benchImages, queue: benchQueue,
+  facts: benchFacts, throughput: benchThroughput, update: benchUpdate, proxy: benchProxy, python: benchPython, status: benchStatus, kubernetes: benchKubernetes, images: benchImages, queue: benchQueue, builds: benchBuilds,
 }
 const words = process.argv.slice(2)
 const lines: Line[] = []
