@@ -42,6 +42,23 @@ const badOnes: Array<[string, Record<string, string>]> = [
   ['IMAGE_BUILDER', { IMAGE_BUILDER: 'docker' }], ['IMAGE_BUILDERS', { IMAGE_BUILDERS: 'auto,docker' }], ['IMAGE_PLATFORM', { IMAGE_PLATFORM: 'arm64' }],
 ]
 for (const [name, env] of badOnes) config(`a ${name} that cannot be is complained of by name`, () => assert.throws(() => readConfig({ ...onKubernetes, ...env }), (error: Error) => error.message.includes(name)))
+config('another name of a setting is that setting', () => {
+  const { platform, kubernetes } = readConfig({ OBJECTS: 's3://kiln', USE_KUBERNETES: '1', LUNA_BUILDER_REGISTRY: 'registry.example/team', LUNA_BUILDER_INSECURE_REGISTRIES: 'registry.example', LUNA_BUILDER_BUILD_LIMITS: 'cpu=2' })
+  assert.equal([platform, kubernetes!.registry, kubernetes!.insecureRegistries, kubernetes!.buildLimits], ['kubernetes', 'registry.example/team', ['registry.example'], { cpu: '2' }])
+  const here = readConfig({ USE_KUBERNETES: '0', LUNA_BUILDER_REGISTRY: 'registry.example/team', LAMBDA_REGISTRY: 'registry.example/team', KANIKO_EXECUTOR: '/opt/executor', LUNA_BUILDER_BUILD_LIMITS: 'cpu=2' })
+  assert.equal([here.platform, here.localImages], ['local', { executor: '/opt/executor', registry: 'registry.example/team', insecureRegistries: [], registryAuthFile: null, ignoredLimits: 'cpu=2' }])
+})
+for (const [other, own, values] of [
+  ['USE_KUBERNETES', 'PLATFORM', ['1', 'local']], ['LUNA_BUILDER_REGISTRY', 'LAMBDA_REGISTRY', ['a.example', 'b.example']],
+  ['LUNA_BUILDER_INSECURE_REGISTRIES', 'LAMBDA_INSECURE_REGISTRIES', ['a.example', 'b.example']], ['LUNA_BUILDER_BUILD_LIMITS', 'BUILD_LIMITS', ['cpu=1', 'cpu=2']],
+] as const) {
+  config(`${other} and another ${own} are an error that names both`, () => assert.throws(() => readConfig({ [other]: values[0], [own]: values[1] }), (error: Error) => error.message.includes(other) && error.message.includes(`${own} is "${values[1]}"`)))
+}
+config('USE_KUBERNETES is 0 or 1', () => assert.throws(() => readConfig({ USE_KUBERNETES: 'yes' }), /USE_KUBERNETES is "yes"; it must be 0 or 1/))
+config('an account may have as many builds in the works as all, and a thousand waiting, unless it is said', () => {
+  assert.equal(readConfig({ BUILD_CONCURRENCY: '7' }).buildsOfAccount, { running: 7, waiting: 1_000 })
+  assert.equal(readConfig({ BUILD_CONCURRENCY_PER_ACCOUNT: '2', BUILDS_WAITING_PER_ACCOUNT: '5' }).buildsOfAccount, { running: 2, waiting: 5 })
+})
 config.run()
 
 // ---

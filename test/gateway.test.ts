@@ -119,6 +119,7 @@ test('the interface describes itself, with the schema that validates', async () 
     '/lambdas': ['get', 'post'], '/lambdas/{id}': ['get', 'put', 'delete'], '/lambdas/{id}/disable': ['post'], '/lambdas/{id}/enable': ['post'], '/lambdas/{id}/cancel': ['post'],
     '/lambdas/{id}/rollback': ['post'], '/lambdas/{id}/status': ['get'], '/lambdas/{id}/logs': ['get'], '/lambdas/{id}/image/status': ['get'], '/lambdas/{id}/image/logs': ['get'],
     '/lambdas/{id}/events': ['get'], '/lambdas/{id}/docs': ['get'], '/lambdas/{id}/proxy/{path}': ['get', 'post'], '/healthz': ['get'], '/readyz': ['get'], '/metrics': ['get'],
+    '/builds': ['get', 'post'], '/builds/{id}': ['get', 'delete'], '/builds/{id}/status': ['get'], '/builds/{id}/logs': ['get'], '/builds/{id}/events': ['get'], '/builds/{id}/cancel': ['post'],
     '/openapi.json': ['get'], '/docs': ['get'],
   }
   for (const [path, methods] of Object.entries(design)) {

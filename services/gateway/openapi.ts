@@ -1,5 +1,6 @@
 // The HTTP interface as OpenAPI 3.1. Parameters come from the schema that validates them.
 import { z } from 'zod'
+import { buildParameters } from '../../shared/build-parameters.ts'
 import { parameters } from '../../shared/parameters.ts'
 
 const ref = (name: string) => ({ $ref: `#/components/schemas/${name}` })
@@ -67,14 +68,27 @@ const schemas = {
     properties: { removed: { type: 'array', items: ref('Piece') }, kept: { type: 'array', items: { type: 'object', properties: { name: text, why: text } } }, bytes: { type: 'integer' } },
   },
   Piece: { type: 'object', required: ['kind', 'name', 'bytes'], properties: { kind: { enum: ['archive', 'context', 'image', 'environment'] }, name: text, bytes: { type: 'integer', description: 'of what nothing that stays is made of' } } },
-  ImageStatus: { type: 'object', properties: { base: ref('BaseImage'), status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, failure: nullable('object') } },
+  Build: {
+    type: 'object',
+    properties: {
+      build_id: { type: 'string', format: 'uuid' }, account: text, image_name: text, tag: text, status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, state: text, reason: nullable('string'), message: nullable('string'),
+      queue_position: { type: 'integer' }, expected_start: { type: ['string', 'null'], format: 'date-time', description: 'an estimate, from how long builds took of late' }, reference: nullable('string'), digest: nullable('string'), failure: nullable('object'),
+      created: dateTime, updated: dateTime, parameters: ref('BuildParameters'), timeline: { type: 'array', items: { type: 'object' } },
+    },
+  },
+  ImageStatus: { type: 'object', properties: { base: ref('BaseImage'), status: { enum: ['in_progress', 'pending', 'error', 'completed', 'not_found'] }, reason: nullable('string'), message: nullable('string'), queue_position: { type: 'integer' }, expected_start: { type: ['string', 'null'], format: 'date-time' }, failure: nullable('object') } },
 }
+
+const tooMany = problemAnswer('too many builds of this account wait; Retry-After says when to try again')
+const buildStatuses = ['in_progress', 'pending', 'error', 'completed', 'not_found']
+const buildAccepted = { 202: json({ type: 'object', required: ['build_id'], properties: { build_id: { type: 'string', format: 'uuid' } } }, 'it is written down; follow it by /status or /events'), 404: problemAnswer('no such build') }
+const ofBuild = (schema: unknown, description: string) => ({ 200: json(schema, description), 404: problemAnswer('no such build') })
 
 const notForTokens = problemAnswer('callers need tokens here: ask builder-watcher itself')
 
 const paths = {
   '/lambdas': {
-    post: op('createLambda', 'Make a lambda from a zip', { ...accepted, 200: json(ref('Accepted'), 'it exists already, the same'), 400: problemAnswer('42005: everything that is wrong, at once'), 409: problemAnswer('the id is taken by another lambda'), 413: problemAnswer('too large') },
+    post: op('createLambda', 'Make a lambda from a zip', { ...accepted, 200: json(ref('Accepted'), 'it exists already, the same'), 400: problemAnswer('42005: everything that is wrong, at once'), 409: problemAnswer('the id is taken by another lambda'), 413: problemAnswer('too large'), 429: tooMany },
       { requestBody: wish(ref('Parameters')), parameters: [{ name: 'Idempotency-Key', in: 'header', schema: text, description: 'the first answer is repeated for 24 hours' }] }),
     get: op('getLambdas', 'List lambdas', { 200: json({ type: 'object', properties: { lambdas: { type: 'array', items: ref('Summary') }, cursor: nullable('string') } }, 'a page') },
       { parameters: [query('status', lambdaSummary.properties.status, ''), query('name', text, 'exactly'), query('limit', { type: 'integer', minimum: 1, maximum: 1_000, default: 100 }, ''), query('cursor', text, 'of the page before')] }),
@@ -82,7 +96,7 @@ const paths = {
   '/lambdas/{id}': {
     parameters: [idInPath],
     get: op('getLambda', 'One lambda, with versions and timeline', read(ref('Lambda'), 'the lambda')),
-    put: op('putLambda', 'A new version: another archive, other parameters (merged), the base image as it is now, or all of it', { ...accepted, 200: json(ref('Accepted'), 'nothing changed'), 400: problemAnswer('42005'), 410: problemAnswer('42012: the archive is gone') }, { requestBody: wish({ type: 'object', description: 'merged into the present ones (RFC 7396)' }, { rebase }) }),
+    put: op('putLambda', 'A new version: another archive, other parameters (merged), the base image as it is now, or all of it', { ...accepted, 200: json(ref('Accepted'), 'nothing changed'), 400: problemAnswer('42005'), 410: problemAnswer('42012: the archive is gone'), 429: tooMany }, { requestBody: wish({ type: 'object', description: 'merged into the present ones (RFC 7396)' }, { rebase }) }),
     delete: op('deleteLambda', 'Remove it and everything of it', accepted),
   },
   '/lambdas/{id}/disable': { parameters: [idInPath], post: op('disableLambda', 'Switch it off; the record stays', accepted) },
@@ -101,6 +115,21 @@ const paths = {
       200: { description: 'what the lambda answers' }, 409: problemAnswer('it is disabled'), 502: problemAnswer('it broke off'), 503: problemAnswer('it is not running; the reason says why'), 504: problemAnswer('it took too long'),
     })])),
   },
+  '/builds': {
+    post: op('createImageBuild', 'Make an image from a zip, tar or tar.gz with a Dockerfile at its top', { ...buildAccepted, 400: problemAnswer('everything that is wrong, at once'), 403: problemAnswer('namespace or selector, where there are none'), 413: problemAnswer('too large'), 429: tooMany },
+      { requestBody: wish(ref('BuildParameters')), parameters: [{ name: 'Idempotency-Key', in: 'header', schema: text, description: 'the same request again is the same build' }] }),
+    get: op('getImageBuilds', 'List builds', { 200: json({ type: 'object', properties: { builds: { type: 'array', items: ref('Build') }, cursor: nullable('string') } }, 'a page') },
+      { parameters: [query('status', { enum: buildStatuses }, ''), query('image_name', text, 'exactly'), query('limit', { type: 'integer', minimum: 1, maximum: 1_000, default: 100 }, ''), query('cursor', text, 'of the page before')] }),
+  },
+  '/builds/{id}': {
+    parameters: [idInPath],
+    get: op('getImageBuild', 'One build, with its parameters and timeline', ofBuild(ref('Build'), 'the build')),
+    delete: op('deleteImageBuild', 'End it, and forget it and its log; the image stays in the registry', buildAccepted),
+  },
+  '/builds/{id}/status': { parameters: [idInPath], get: op('getImageBuildStatus', 'Where it stands, and while it waits its place and when its turn may come', ofBuild(ref('Build'), 'the status')) },
+  '/builds/{id}/logs': { parameters: [idInPath], get: op('getImageBuildLogs', 'What it printed', streamed({ type: 'object' }, 'lines'), { parameters: logQueries.slice(0, 2) }) },
+  '/builds/{id}/events': { parameters: [idInPath], get: op('getImageBuildEvents', 'Its facts; as a stream they follow, with its place in the queue', streamed({ type: 'object', properties: { events: { type: 'array', items: { type: 'object' } }, cursor: text } }, 'facts')) },
+  '/builds/{id}/cancel': { parameters: [idInPath], post: op('cancelImageBuild', 'End it', { ...buildAccepted, 409: problemAnswer('nothing is in flight') }) },
   '/garbage': {
     get: op('getGarbage', 'For operators: what no version refers to, and when it goes; changes nothing', { 200: json(ref('Garbage'), 'what would go'), 403: notForTokens, 404: problemAnswer('this gateway has no BUILDER_URL') }),
     post: op('collectGarbage', 'For operators: remove what is due now', { 200: json(ref('Collected'), 'what went, and what stays'), 403: notForTokens, 404: problemAnswer('this gateway has no BUILDER_URL') }),
@@ -117,6 +146,6 @@ export function openapi() {
   return {
     openapi: '3.1.0',
     info: { title: 'kiln', version: '0.1.0', description: 'Fires a zip into a running lambda. Every answer carries Luna-Request-Id; errors are application/problem+json.' },
-    paths, components: { schemas: { ...schemas, Parameters: parametersSchema } },
+    paths, components: { schemas: { ...schemas, Parameters: parametersSchema, BuildParameters: z.toJSONSchema(buildParameters, { io: 'input', target: 'draft-2020-12' }) } },
   }
 }

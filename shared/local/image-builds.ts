@@ -18,11 +18,15 @@ export interface LocalImageBuildsOptions {
 
 export function localImageBuilds({ kaniko, executor, registry, objects, ignoredLimits }: LocalImageBuildsOptions): ImageBuilds {
   let isClosed = false
+  let works = false
+  let why: string | null = null
   return {
     engine: 'local_kaniko',
     async lack() {
       if (registry === null) return 'This kiln has no registry to push images to: have the operator set LAMBDA_REGISTRY.'
-      return whyNoLocalKaniko(executor)
+      // It is tried: once it has worked it is believed, and until then it may be mended.
+      works ||= (why = await whyNoLocalKaniko(executor)) === null
+      return works ? null : why
     },
     async run({ context, image: { name, tag }, args, limits, timeoutMs }, { line, signal }): Promise<BuildEnd> {
       if (isClosed) return world('BuilderStopped', 'kiln was stopped during the build; it is built again when kiln is back.')
