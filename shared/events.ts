@@ -25,7 +25,7 @@ export interface Facts {
   /** Something has to be built, which takes its time: it waits for its turn. */
   'image.queued': (Packaged | OwnImage) & { priority: Priority }
   'image.started': { context: string; attempt: number }
-  /** It waits for what it needs, such as a node; the platform's own words. */
+  /** It waits for what it needs, such as a node, or to be tried again; the platform's own words. */
   'image.pending': { context: string; attempt: number; reason: string; message: string }
   'image.built': { image: Image; context: string; reused: boolean; seconds: number }
   'image.failed': Failure

@@ -48,7 +48,9 @@ test('the world\'s trouble is tried again, and then it is built', async () => {
   const record = await wanted('world')
   await fact(ports, record.id, 'image.built')
   assert.is(ports.builds.ran.length, 2)
-  assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.queued', 'image.started', 'image.built'])
+  assert.equal((await ports.bus.history(record.id, 0, 10)).map((f) => f.fact), ['context.packaged', 'image.queued', 'image.started', 'image.pending', 'image.started', 'image.built'])
+  const { reason, message } = (await fact(ports, record.id, 'image.pending')).data
+  assert.equal([reason, message], ['Down', 'Down.'], 'why it is tried again is told')
   const entries = await ports.logs.read({ account: 'default', id: record.id, version: 1, kind: 'build' })
   assert.equal(entries.map((e) => e.run), [0, 1])
 })

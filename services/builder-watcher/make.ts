@@ -22,7 +22,7 @@ const mostBuilds = 6
 
 export async function make(ports: MakerPorts, heard: Wanted, { attempt, signal }: { attempt: number; signal: AbortSignal }, { run, isStillWanted }: Making): Promise<Verdict> {
   const { account, id, version, data: { context } } = heard
-  await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt })])
+  await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt }, attempt > 1 ? { nth: String(attempt) } : {})])
   const from = Date.now()
   const log = ports.logs.writer({ account, id, version, kind: 'build' }, 'build', attempt - 1)
   const waiting = waitingOf(ports, heard, attempt)
@@ -32,7 +32,10 @@ export async function make(ports: MakerPorts, heard: Wanted, { attempt, signal }
   if (end.built) return done(nextFact(heard, 'image.built', { image: end.image, context: context.digest, reused: false, seconds: (Date.now() - from) / 1_000 }))
   // Cancelled, superseded or deleted: the record says so already. When kiln itself stops, the build goes on or begins again elsewhere.
   if (signal.aborted || end.failure.cause === 'cancelled') return (await isStillWanted()) ? later(100, end.failure) : done()
-  return end.again && attempt < mostBuilds ? later(againMs, end.failure) : refuse(end.failure)
+  if (!end.again || attempt >= mostBuilds) return refuse(end.failure)
+  const { reason, message } = end.failure
+  await stateAll(ports, { service }, [nextFact(heard, 'image.pending', { context: context.digest, attempt, reason, message }, { nth: `${attempt}-again` })])
+  return later(againMs, end.failure)
 }
 
 /** States, one after the other, that the build waits and that it goes on. */

@@ -19,14 +19,20 @@ export interface LocalImageBuildsOptions {
 export function localImageBuilds({ kaniko, executor, registry, objects, ignoredLimits }: LocalImageBuildsOptions): ImageBuilds {
   let isClosed = false
   let works = false
-  let why: string | null = null
+
+  /** It is tried: once it has worked it is believed, and until then it may be mended. */
+  async function whyNoKaniko(): Promise<string | null> {
+    if (works) return null
+    const why = await whyNoLocalKaniko(executor)
+    works = why === null
+    return why
+  }
+
   return {
     engine: 'local_kaniko',
     async lack() {
-      if (registry === null) return 'This kiln has no registry to push images to: have the operator set LAMBDA_REGISTRY.'
-      // It is tried: once it has worked it is believed, and until then it may be mended.
-      works ||= (why = await whyNoLocalKaniko(executor)) === null
-      return works ? null : why
+      const lacks = [registry === null ? noRegistry : null, await whyNoKaniko()].filter((one) => one !== null)
+      return lacks.length > 0 ? lacks.join(' ') : null
     },
     async run({ context, image: { name, tag }, args, limits, timeoutMs }, { line, signal }): Promise<BuildEnd> {
       if (isClosed) return world('BuilderStopped', 'kiln was stopped during the build; it is built again when kiln is back.')
@@ -45,3 +51,5 @@ export function localImageBuilds({ kaniko, executor, registry, objects, ignoredL
     },
   }
 }
+
+const noRegistry = 'This kiln has no registry to push images to: have the operator set LAMBDA_REGISTRY.'
