@@ -52,6 +52,8 @@ export interface Build extends Packaged {
   account: string
   version: number
   builder: ImageBuilder
+  /** The user's lines of the Dockerfile. */
+  commands: string[]
   timeoutMs: number
   /** Where it may be built; the local platform has one place only. */
   namespace: string

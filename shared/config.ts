@@ -169,7 +169,7 @@ export function readConfig(env: Record<string, string | undefined>): Readonly<Co
     host: text('HOST')!, port: number('PORT', 0, 65_535), dataDir: resolve(text('DATA_DIR')!),
     natsUrl: text('NATS_URL'), natsPort: number('NATS_PORT', 1, 65_535), streamReplicas: number('STREAM_REPLICAS', 1, 5),
     objects: { kind: kind as 'nats' | 's3', bucket: bucket ?? '' }, s3: s3In(text, complaints), platform, kubernetes,
-    can: { runDockerCommands: kubernetes !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null, imageBuilders: allowed }, imageBuilder,
+    can: { runDockerCommands: kubernetes !== null || text('KANIKO_EXECUTOR') !== null, readSecrets: kubernetes !== null, namespaces: kubernetes?.namespaces ?? null, imageBuilders: allowed }, imageBuilder,
     baseImage: text('LAMBDA_BASE_IMAGE') ?? (kubernetes ? `${kubernetes.registry}/${usualBase}` : usualBase), tokens: tokensIn(text('TOKENS'), complaints),
     baseIntervalMs: seconds('BASE_INTERVAL'), maxArchiveBytes: bytes('MAX_ARCHIVE_BYTES'), maxUnpackedBytes: bytes('MAX_UNPACKED_BYTES'), maxArchiveEntries: number('MAX_ARCHIVE_ENTRIES', 1),
     buildConcurrency: number('BUILD_CONCURRENCY', 1, 1_000),

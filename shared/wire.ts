@@ -3,11 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Claims } from './claims.ts'
 import type { Config, KubernetesConfig } from './config.ts'
-import type { ImageBuilds } from './image-builds.ts'
 import { localBases } from './local/bases.ts'
 import { localBuilds } from './local/builds.ts'
 import { localImageBuilds } from './local/image-builds.ts'
-import { localKaniko } from './local/kaniko.ts'
+import { localKaniko, type LocalKaniko } from './local/kaniko.ts'
 import { environments, type Environments } from './local/environments.ts'
 import { environmentsIn } from './local/images.ts'
 import type { Processes } from './local/processes.ts'
@@ -86,19 +85,21 @@ export async function wire(config: Config, natsUrl: string, lend: () => Promise<
 type Around = Pick<Ports, 'objects' | 'logs' | 'log'>
 
 async function onThisMachine(config: Config, folder: string, made: Environments, machine: Machine, { objects, logs, log }: Around): Promise<Platform> {
-  const builds = localBuilds({ folder, objects, environments: made, log })
+  const kaniko = await kanikoHere(config, folder, machine)
+  const builds = localBuilds({ folder, objects, environments: made, kaniko, log })
   const workloads = localWorkloads({ folder, processes: machine.processes, logs, log, inherited: machine.env, readyTimeoutMs: config.readyTimeoutMs })
   const stored = localStored({ folder, environments: made, inUse: builds.inUse, runtimeRequirements: () => readFile(machine.runtimeRequirements, 'utf8') })
-  const imageBuilds = await imagesOnThisMachine(config, folder, machine, objects)
+  const { executor, registry, ignoredLimits } = config.localImages
+  const imageBuilds = localImageBuilds({ kaniko, executor, registry, objects, ignoredLimits })
   return { bases: localBases, builds, imageBuilds, stored, workloads, close: async () => { await Promise.all([builds.close(), imageBuilds.close(), workloads.close()]) } }
 }
 
-async function imagesOnThisMachine({ localImages: { executor, registry, insecureRegistries, registryAuthFile, ignoredLimits } }: Config, folder: string, { processes, env }: Machine, objects: Objects): Promise<ImageBuilds> {
+async function kanikoHere({ localImages: { executor, insecureRegistries, registryAuthFile } }: Config, folder: string, { processes, env }: Machine): Promise<LocalKaniko> {
   const auth = registryAuthFile && (await textOf(registryAuthFile))
   const proxies = Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && /^((https?|no|all)_proxy|SSL_CERT_(FILE|DIR))$/i.test(entry[0])))
   const kaniko = localKaniko({ executor: executor ?? '', folder: join(folder, 'kaniko'), processes, insecureRegistries, auth, env: proxies })
   if (executor !== null) await kaniko.sweep()
-  return localImageBuilds({ kaniko, executor, registry, objects, ignoredLimits })
+  return kaniko
 }
 
 /** Loaded when it is wanted: the clients of Kubernetes and of S3 are large, and a laptop needs neither. */

@@ -107,7 +107,7 @@ const buildsOn = ({ client }: BareCluster, more: Partial<KubernetesConfig> = {})
 
 function newBuild(version = 1): Build {
   const digest = randomUUID().replaceAll('-', '').repeat(2)
-  return { id: randomUUID(), account: 'default', version, ...unpacked(digest), builder: 'kaniko', timeoutMs: 600_000, namespace, selector: {} }
+  return { id: randomUUID(), account: 'default', version, ...unpacked(digest), builder: 'kaniko', commands: [], timeoutMs: 600_000, namespace, selector: {} }
 }
 
 /** A build under way, and what it says meanwhile. */

@@ -41,7 +41,7 @@ async function local(): Promise<Local> {
       folder: join(folder, 'environments'), python, uv: otherUv, processes: processes(join(folder, 'processes')),
       uvEnvironment: { env: { ...given, UV_HTTP_RETRIES: '0', ...env }, args: [] },
     })
-    const builds = localBuilds({ folder, objects, environments: made, log: silentLog })
+    const builds = localBuilds({ folder, objects, environments: made, kaniko: { bake: async () => { throw new Error('no root is made here') } }, log: silentLog })
     opened.push(builds)
     return { builds, environments: made }
   }
@@ -188,7 +188,7 @@ function otherKiln() {
     for await (const chunk of process.stdin) text += chunk
     const { folder, python, uv, context } = JSON.parse(text)
     const made = environments({ folder: folder + '/environments', python, uv, uvEnvironment: { env: process.env, args: [] }, processes: processes(folder + '/processes') })
-    const builds = localBuilds({ folder, objects: { get: () => readFile(folder + '/' + context.name) }, environments: made, log: silentLog })
+    const builds = localBuilds({ folder, objects: { get: () => readFile(folder + '/' + context.name) }, environments: made, kaniko: { bake: async () => { throw new Error('no root is made here') } }, log: silentLog })
     await builds.run({ id: 'x', account: 'default', version: 1, context, timeoutMs: 60_000 }, { line() {}, signal: new AbortController().signal })
   `
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['pipe', 'inherit', 'inherit'], env: given })

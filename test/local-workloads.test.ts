@@ -61,7 +61,7 @@ async function local(options: Partial<LocalWorkloadsOptions> = {}): Promise<Loca
       const code = join(folder, 'code', digest, 'lambda')
       await mkdir(code, { recursive: true })
       for (const [name, text] of Object.entries(files)) await writeFile(join(code, name), text)
-      return writeImage(folder, { environment: environmentKey, context: digest })
+      return writeImage(folder, { environment: environmentKey, context: digest, variables: null })
     },
     async kill(pod) {
       const { pid } = await recordOf(folder, pod)

@@ -41,7 +41,7 @@ async function place(): Promise<Place> {
   }
   const made = environments({ folder: path('environments'), python, uv, uvEnvironment: { env: given, args: [] }, processes: processes(path('processes')) })
   const archives = new Map<string, Buffer>()
-  const builds = localBuilds({ folder, objects: { get: async (name) => archives.get(name) ?? null }, environments: made, log: silentLog })
+  const builds = localBuilds({ folder, objects: { get: async (name) => archives.get(name) ?? null }, environments: made, kaniko: { bake: async () => { throw new Error('no root is made here') } }, log: silentLog })
   const ground = contextFor()
   return {
     folder, path, environments: made, builds, archives, inUse: builds.inUse,
@@ -49,7 +49,7 @@ async function place(): Promise<Place> {
     async image(_lambda, context, codeBytes) {
       await file(5_000, 'environments', ground, 'lib', 'ground.py')
       await file(codeBytes, 'code', context, 'lambda', 'lambda_main.py')
-      return (await writeImage(folder, { environment: ground, context })).digest
+      return (await writeImage(folder, { environment: ground, context, variables: null })).digest
     },
     environment: (key, bytes) => file(bytes, 'environments', key, 'lib', 'package.py'),
     async close() {
@@ -82,7 +82,7 @@ const inputs = (requirements: string | null) => ({ codeFolder: '/', codeDigest: 
 test('code without a note and a note without code are images too: nobody else would remove them', async ({ on }) => {
   const [code, note] = [contextFor(), contextFor()]
   await mkdir(on.path('code', code), { recursive: true })
-  await writeImage(on.folder, { environment: contextFor(), context: note })
+  await writeImage(on.folder, { environment: contextFor(), context: note, variables: null })
   const found = await listed(on.stored, [], [code, note])
   assert.equal(found.map(({ kind, name }) => [kind, name]), [['image', `local/images/${code}`], ['image', `local/images/${note}`]])
   assert.equal(await on.stored.remove(found), [])
@@ -99,7 +99,7 @@ test('what is no image is left alone', async ({ on }) => {
 test('an environment stays while the note of an image names it, and goes together with the image', async ({ on }) => {
   const [context, key] = [contextFor(), contextFor()]
   await on.environment(key, 10)
-  await writeImage(on.folder, { environment: key, context })
+  await writeImage(on.folder, { environment: key, context, variables: null })
   const [image, environment] = await listed(on.stored, [], [context, key])
   assert.is(image!.uses, key)
   assert.equal(await on.stored.remove([environment!]), [{ name: environment!.name, why: 'An image that stays lies on it.', remedy: null }])

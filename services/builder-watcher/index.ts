@@ -104,7 +104,7 @@ function wishOf(record: LambdaRecord, { id, account, version, data: { context, f
   const kept = versionOf(record, version)?.parameters
   if (!kept) return null
   const { namespace, selector } = kept.deploy_parameters
-  return { id, account, version, context, foundation, builder: kept.image_builder ?? builder, timeoutMs, namespace, selector }
+  return { id, account, version, context, foundation, builder: kept.image_builder ?? builder, commands: kept.user_docker_commands, timeoutMs, namespace, selector }
 }
 
 /** The newer version takes the place of an older one that still waits. */

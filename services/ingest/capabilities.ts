@@ -8,7 +8,7 @@ export function checkCapabilities(p: Parameters, can: Capabilities): Finding[] {
   if (p.user_docker_commands.length > 0 && !can.runDockerCommands) {
     findings.push({
       code: 'DockerCommandsNotPossible', field: 'user_docker_commands', message: 'This kiln runs lambdas as processes and cannot run Dockerfile commands.',
-      fix: 'Remove user_docker_commands and install system packages on the machine, or use a kiln with PLATFORM=kubernetes.',
+      fix: 'Remove user_docker_commands and install system packages on the machine; or have the operator set KANIKO_EXECUTOR; or use a kiln with PLATFORM=kubernetes.',
     })
   }
   if (Object.keys(p.deploy_parameters.secrets).length > 0 && !can.readSecrets) {

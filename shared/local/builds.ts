@@ -1,14 +1,16 @@
-// Builds, on this machine: an image is unpacked code beside a virtual environment. The Dockerfile of a context is not used here.
-import { resolve } from 'node:path'
+// Builds, on this machine: an image is unpacked code beside a virtual environment, and the Dockerfile of a context is not used. Where a lambda has
+// commands of its own for that, kaniko makes a root of it.
+import { join, resolve } from 'node:path'
 import type { Build, BuildEnd, Builds, Found } from '../builds.ts'
 import type { Log } from '../log.ts'
 import type { Objects } from '../objects.ts'
 import { Unavailable } from '../trouble.ts'
-import { BadContext, codeOf } from './code.ts'
+import { BadContext, codeOf, dockerfileIn } from './code.ts'
 import type { Environments, Inputs } from './environments.ts'
-import { sweep } from './folders.ts'
-import { codesIn, imagesIn, isDigest, localImage, notesIn, removeImage, writeImage } from './images.ts'
+import { sweep, vanish } from './folders.ts'
+import { codesIn, imagesIn, isDigest, localImage, notesIn, removeImage, rootsIn, writeImage } from './images.ts'
 import { inUse, type InUse } from './in-use.ts'
+import type { LocalKaniko } from './kaniko.ts'
 import { failureOfSystem, infrastructure, type Failed } from './uv.ts'
 import type { Watch } from '../sharing.ts'
 
@@ -19,6 +21,7 @@ export interface LocalBuildsOptions {
   folder: string
   objects: Pick<Objects, 'get'>
   environments: Environments
+  kaniko: Pick<LocalKaniko, 'bake'>
   log: Log
 }
 
@@ -30,12 +33,12 @@ export interface LocalBuilds extends Builds {
   inUse: InUse
 }
 
-export function localBuilds({ objects, environments, log, ...options }: LocalBuildsOptions): LocalBuilds {
+export function localBuilds({ objects, environments, kaniko, log, ...options }: LocalBuildsOptions): LocalBuilds {
   const folder = resolve(options.folder)
   const closing = new AbortController()
   const running = new Set<Promise<unknown>>()
   const used = inUse()
-  used.removing(() => Promise.all([sweep(codesIn(folder)), sweep(imagesIn(folder)), environments.sweep()]))
+  used.removing(() => Promise.all([...[codesIn, rootsIn, imagesIn].map((where) => sweep(where(folder))), environments.sweep()]))
     .catch((error: unknown) => log.warn('what an earlier kiln left half done could not be removed', { error }))
 
   async function inputsOf({ context }: Build, signal: AbortSignal): Promise<Inputs> {
@@ -47,18 +50,29 @@ export function localBuilds({ objects, environments, log, ...options }: LocalBui
   async function find(build: Build): Promise<Found> {
     const made = await localImage(folder, build.context.digest)
     if (made) return { image: made.image }
+    if (build.commands.length > 0) return { image: null, quick: false }
     const quick = inputsOf(build, closing.signal).then((inputs) => environments.key(inputs)).then((key) => environments.has(key))
     return { image: null, quick: await quick.catch(() => false) }
   }
 
   async function make(build: Build, watch: Watch, use: (name: string) => void): Promise<BuildEnd> {
     const { context } = build
+    if (build.commands.length > 0) return makeRoot(build, watch)
     const inputs = await inputsOf(build, watch.signal)
     const key = await environments.key(inputs)
     use(key)
     const failed = await environments.make(key, inputs, watch)
     if (failed) return failed
-    return { built: true, image: await writeImage(folder, { environment: key, context: context.digest }) }
+    return { built: true, image: await writeImage(folder, { environment: key, context: context.digest, variables: null }) }
+  }
+
+  async function makeRoot({ context: { name, digest }, timeoutMs }: Build, watch: Watch): Promise<BuildEnd> {
+    const archive = await archiveOf(objects, name)
+    const to = join(rootsIn(folder), digest)
+    // One that a crash left without its note.
+    await vanish(to)
+    const made = await kaniko.bake({ context: archive, dockerfile: await dockerfileIn(archive), timeoutMs, to }, watch)
+    return made.built ? { built: true, image: await writeImage(folder, { environment: digest, context: digest, variables: made.env }) } : made
   }
 
   async function run(build: Build, watch: Watch): Promise<BuildEnd> {
@@ -86,7 +100,7 @@ export function localBuilds({ objects, environments, log, ...options }: LocalBui
     const notes = await notesIn(folder)
     const isRemoved = (digest: string): boolean => contexts.includes(digest) && !used.has(digest)
     const needed = new Set(notes.filter(({ context }) => !isRemoved(context)).map(({ environment }) => environment))
-    for (const { environment } of notes.filter(({ context }) => isRemoved(context))) {
+    for (const { environment } of notes.filter(({ context, variables }) => isRemoved(context) && !variables)) {
       if (!needed.has(environment) && !used.has(environment)) await environments.remove(environment)
     }
     for (const digest of contexts.filter(isDigest)) await removeImage(folder, digest, () => used.has(digest))

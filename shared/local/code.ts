@@ -31,6 +31,24 @@ export async function codeOf(folder: string, digest: string, archive: () => Prom
   }
 }
 
+/** Its Dockerfile. Throws BadContext when there is none at its top. */
+export async function dockerfileIn(archive: Buffer): Promise<string> {
+  const tar = extract()
+  const unpacking = pipeline(Readable.from([archive]), createGunzip(), tar)
+  unpacking.catch(() => undefined)
+  for await (const entry of tar) {
+    if (entry.header.name !== 'Dockerfile') {
+      entry.resume()
+      continue
+    }
+    const text: Buffer[] = []
+    for await (const piece of entry as AsyncIterable<Buffer>) text.push(piece)
+    tar.destroy()
+    return Buffer.concat(text).toString()
+  }
+  throw new BadContext('it has no Dockerfile')
+}
+
 /** As in an image, without its Dockerfile. */
 export const codeFolder = (folder: string, digest: string): string => join(folder, digest, 'lambda')
 

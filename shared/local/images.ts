@@ -1,13 +1,16 @@
-// Images: on the local platform an image is a note that says which code runs in which environment.
+// Images: on the local platform an image is a note that says which code runs in which environment; or, made by kaniko, a root of its own.
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Image } from '../builds.ts'
+import { runs } from '../running.ts'
 import { codeFolder } from './code.ts'
 import { namesIn, vanish, writeWhole } from './folders.ts'
 
 /** Where everything lies below the builds' folder. */
 export const codesIn = (folder: string): string => join(folder, 'code')
 export const environmentsIn = (folder: string): string => join(folder, 'environments')
+/** Of images that are a root each: those of lambdas with Dockerfile commands. */
+export const rootsIn = (folder: string): string => join(folder, 'roots')
 export const imagesIn = (folder: string): string => join(folder, 'images')
 
 export interface LocalImage {
@@ -16,11 +19,14 @@ export interface LocalImage {
   key: string
   environment: string
   code: string
+  /** It is a root of its own, the folder of its environment, in which code has these variables; null: it is a virtual environment and code. */
+  variables: Record<string, string> | null
 }
 
-interface Note {
+export interface Note {
   environment: string
   context: string
+  variables: Record<string, string> | null
 }
 
 /** The image of this digest (`sha256:<hex>` or `<hex>`), when its note, its code and its environment are all there. */
@@ -28,7 +34,10 @@ export async function localImage(folder: string, digest: string): Promise<LocalI
   const context = digest.replace(/^sha256:/, '')
   const note = await noteOf(folder, context)
   if (!note) return null
-  const found = { image: imageOf(note), key: note.environment, environment: join(environmentsIn(folder), note.environment), code: codeFolder(codesIn(folder), context) }
+  const { environment: key, variables } = note
+  const root = join(rootsIn(folder), context)
+  const places = variables ? { environment: root, code: join(root, runs.workingDir) } : { environment: join(environmentsIn(folder), key), code: codeFolder(codesIn(folder), context) }
+  const found = { image: imageOf(note), key, variables, ...places }
   const there = await Promise.all([stat(found.environment), stat(found.code)]).then(() => true, () => false)
   return there ? found : null
 }
@@ -40,7 +49,7 @@ export async function writeImage(folder: string, note: Note): Promise<Image> {
 
 /** The note goes last: whatever interrupts this, doing it again finishes it. What is not there is fine. A build that begins meanwhile makes `isInUse` true, and keeps what it makes. */
 export async function removeImage(folder: string, context: string, isInUse: () => boolean): Promise<void> {
-  if (!isInUse()) await vanish(join(codesIn(folder), context))
+  if (!isInUse()) await Promise.all([codesIn, rootsIn].map((where) => vanish(join(where(folder), context))))
   if (!isInUse()) await vanish(noteIn(folder, context))
 }
 
@@ -61,7 +70,7 @@ async function noteOf(folder: string, context: string): Promise<Note | null> {
   const text = await readFile(noteIn(folder, context), 'utf8').catch(() => null)
   try {
     const note = text === null ? null : (JSON.parse(text) as Note)
-    return note !== null && isDigest(note.environment) ? note : null
+    return note !== null && isDigest(note.environment) ? { ...note, variables: note.variables ?? null } : null
   } catch {
     return null
   }

@@ -46,6 +46,11 @@ export interface LocalKaniko {
    * ended and its root is gone. After an abort the failure's cause is `cancelled`; beyond `timeoutMs` it is `timeout`.
    */
   run(wish: LocalKanikoWish, watch: Watch): Promise<{ built: true; digest: string } | Failed>
+  /**
+   * The same, but nothing is pushed: what was made of the root stays, as the folder `to`, which is not there yet. `dockerfile` is built instead of the
+   * context's own. Answers the environment variables of the image.
+   */
+  bake(wish: Pick<LocalKanikoWish, 'context' | 'timeoutMs'> & { dockerfile: string; to: string }, watch: Watch): Promise<{ built: true; env: Record<string, string> } | Failed>
   /** Ends what lives on in the roots of dead kilns, and removes them. */
   sweep(): Promise<void>
   /** Ends what runs and what waits: these resolve with `again`. */
@@ -65,8 +70,8 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
   const queue = turns()
 
   /** Before anything of the build runs: later on nobody but the build knows what its paths lead to. */
-  async function furnish(root: PrivateRoot, wish: LocalKanikoWish, signal: AbortSignal): Promise<Record<string, string>> {
-    await writeContext(wish.context, root.path('kaniko/context.tar.gz'), signal)
+  async function furnish(root: PrivateRoot, context: LocalKanikoWish['context'], signal: AbortSignal): Promise<Record<string, string>> {
+    await writeContext(context, root.path('kaniko/context.tar.gz'), signal)
     if (auth !== null) await writeFile(root.path('kaniko/.docker/config.json'), auth, { mode: 0o600 })
     const { SSL_CERT_FILE: _file, SSL_CERT_DIR: _folder, ...others } = env
     const certificates = await trustedCertificates(env)
@@ -74,21 +79,23 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
     return { ...others, HOME: '/root', USER: 'root', DOCKER_CONFIG: '/kaniko/.docker', ...(certificates !== null && { SSL_CERT_FILE: '/kaniko/ssl/certificates.pem' }) }
   }
 
-  async function build(wish: LocalKanikoWish, { line, signal }: Watch, last: string[]): Promise<Made> {
+  /** `made`: what comes of a root in which the executor has ended. */
+  async function build<T>({ context, dockerfile, args }: Baking, { line, signal }: Watch, made: (root: PrivateRoot, end: End) => Promise<T>): Promise<T> {
     const root = await privateRoot(folder, executor, processes)
     try {
-      const environment = await furnish(root, wish, signal)
+      const environment = await furnish(root, context, signal)
+      if (dockerfile !== null) await writeFile(root.path('kaniko/Dockerfile.whole'), dockerfile)
       signal.throwIfAborted()
-      const process = await root.start(argumentsOf(wish, insecureRegistries), environment, line)
+      const process = await root.start([...args, ...always(insecureRegistries)], environment, line)
       const end = await endOn(signal, process, () => processes.end(process, endGraceMs))
       signal.throwIfAborted()
-      return await madeIn(root, end, last)
+      return await made(root, end)
     } finally {
       if (!(await root.remove())) line('What this build left behind could not be removed; the next start of kiln tries it again.')
     }
   }
 
-  async function run(wish: LocalKanikoWish, watch: Watch): Promise<Made> {
+  async function inTurn<T>(wish: Baking, watch: Watch, made: (root: PrivateRoot, end: End, last: string[]) => Promise<T>): Promise<T | Failed> {
     const { line, last } = kanikoLines((text) => watch.line(text))
     const limit = new AbortController()
     const signal = AbortSignal.any([watch.signal, closing.signal, limit.signal])
@@ -97,7 +104,7 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
     try {
       endTurn = await queue.take(signal, (before) => watch.line(`One image is made at a time: ${before === 1 ? 'one other is' : `${before} others are`} before it.`))
       timer = setTimeout(() => limit.abort(timedOut), wish.timeoutMs)
-      return await build(wish, { line, signal }, last)
+      return await build(wish, { line, signal }, (root, end) => made(root, end, last))
     } catch (error) {
       return signal.aborted ? interrupted(signal.reason, wish.timeoutMs, last) : troubleOf(error)
     } finally {
@@ -106,12 +113,20 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
     }
   }
 
+  function counted<T>(building: Promise<T>): Promise<T> {
+    running.add(building)
+    return building.finally(() => running.delete(building))
+  }
+
   return {
-    run(wish, watch) {
-      const building = run(wish, watch)
-      running.add(building)
-      return building.finally(() => running.delete(building))
-    },
+    run: (wish, watch) => counted(inTurn<Made>({ ...wish, dockerfile: null, args: argumentsOf(wish) }, watch, async (root, end, last) => {
+      const trouble = await troubleIn(root, end, last)
+      const digest = /^sha256:[0-9a-f]{64}/.exec(await root.digest())?.[0]
+      return trouble ?? (digest ? { built: true, digest } : world('ImageNotPushed', 'kaniko ended well, but names no image. It is built again.', last))
+    })),
+    bake: ({ to, dockerfile, ...wish }, watch) => counted(inTurn<{ built: true; env: Record<string, string> } | Failed>({
+      ...wish, dockerfile: `${dockerfile}\nRUN env -0 > /kaniko/environment\n`, args: ['--dockerfile=/kaniko/Dockerfile.whole', '--no-push'],
+    }, watch, async (root, end, last) => (await troubleIn(root, end, last)) ?? { built: true, env: environmentIn(await root.keep(to)) })),
     sweep: () => sweepRoots(folder, processes),
     async close() {
       closing.abort(closed)
@@ -120,15 +135,27 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
   }
 }
 
-function argumentsOf({ destination, buildArgs }: LocalKanikoWish, insecureRegistries: readonly string[]): string[] {
-  return [
-    '--context=tar:///kaniko/context.tar.gz', '--dockerfile=Dockerfile', `--destination=${destination}`, '--digest-file=/kaniko/digest',
-    '--push-retry=3', '--image-download-retry=3', '--log-format=text', '--log-timestamp=false', '--cache=false',
-    // By the usual signs it is in no container, where some versions of it refuse to work.
-    '--force',
-    ...insecureRegistries.flatMap((registry) => [`--insecure-registry=${registry}`, `--skip-tls-verify-registry=${registry}`]),
-    ...Object.entries(buildArgs).map(([name, value]) => `--build-arg=${name}=${value}`),
-  ]
+/** What is made in a root. `dockerfile` null: that of the context. */
+interface Baking extends Pick<LocalKanikoWish, 'context' | 'timeoutMs'> {
+  dockerfile: string | null
+  args: string[]
+}
+
+const argumentsOf = ({ destination, buildArgs }: LocalKanikoWish): string[] => [
+  '--dockerfile=Dockerfile', `--destination=${destination}`, '--digest-file=/kaniko/digest', '--push-retry=3', ...Object.entries(buildArgs).map(([name, value]) => `--build-arg=${name}=${value}`),
+]
+
+const always = (insecureRegistries: readonly string[]): string[] => [
+  '--context=tar:///kaniko/context.tar.gz', '--image-download-retry=3', '--log-format=text', '--log-timestamp=false', '--cache=false',
+  // By the usual signs it is in no container, where some versions of it refuse to work.
+  '--force',
+  ...insecureRegistries.flatMap((registry) => [`--insecure-registry=${registry}`, `--skip-tls-verify-registry=${registry}`]),
+]
+
+/** `<name>=<value>`, each ended by a NUL. What belongs to the RUN that wrote them is left out. */
+function environmentIn(text: string): Record<string, string> {
+  const pairs = text.split('\0').filter((pair) => pair.includes('=')).map((pair) => [pair.slice(0, pair.indexOf('=')), pair.slice(pair.indexOf('=') + 1)] as const)
+  return Object.fromEntries(pairs.filter(([name]) => !/^(HOME|PWD|OLDPWD|SHLVL|_)$/.test(name)))
 }
 
 /** Gzipped, as the executor wants it, which unpacks it where only it is harmed. */
@@ -174,14 +201,13 @@ const advice: KanikoAdvice = {
 const saysWhy = (log: string[]): boolean =>
   log.some((line, at) => /^error (building image|pushing image|checking push permissions)/.test(line) || (line.startsWith('Error: ') && log[at + 1] === 'Usage:'))
 
-async function madeIn(root: PrivateRoot, { code }: End, log: string[]): Promise<Made> {
+/** null: it went well. */
+async function troubleIn(root: PrivateRoot, { code }: End, log: string[]): Promise<Failed | null> {
   const said = log.at(-1) ?? 'it says nothing'
   if (!(await root.began())) return world('BuilderCannotWork', `The private root of the build cannot be made: ${said}. It is tried again; the operator must make it possible.`, log)
   if (code !== 0 && !saysWhy(log)) return world('BuilderKilled', 'The build ended without saying why, as it does when it is killed from outside, perhaps for want of memory. It is tried again.', log)
   if (code !== 0 && diskFull.test(log.join('\n'))) return world('DiskFull', 'There is no room on the disk for the build. It is tried again; free some space meanwhile.', log)
-  if (code !== 0) return failureInLog(log, code, advice)
-  const digest = /^sha256:[0-9a-f]{64}/.exec(await root.digest())?.[0]
-  return digest ? { built: true, digest } : world('ImageNotPushed', 'kaniko ended well, but names no image. It is built again.', log)
+  return code === 0 ? null : failureInLog(log, code, advice)
 }
 
 function interrupted(why: unknown, timeoutMs: number, log: string[]): Failed {

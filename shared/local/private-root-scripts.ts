@@ -51,16 +51,14 @@ echo "$word" > "$1/go"
 /**
  * Arguments: home, the text below, program and its arguments. The first process of its namespaces. What is the machine's own is mounted read-only:
  * even the mode of /dev/null is the machine's. /proc is read-only as a whole, since much of what can be set there needs no capability.
+ * `own`: how the root comes to be where it is. `files`: paths in it, over which files of home with the same last name are laid.
  */
-export const furnish = `
+const furnishing = (own: string, files: string[]): string => `
 set -eu
 home=$1 begin=$2 root=$1/root
 shift 2
 cd /
-mount --bind "$root" "$root"
-mount -o remount,bind,nosuid,nodev "$root"
-mount --bind "$home/program" "$root/kaniko/executor"
-mount -o remount,bind,ro,nosuid,nodev "$root/kaniko/executor"
+${own}
 mount -t proc -o ro,nosuid,nodev,noexec proc "$root/proc"
 mount -t tmpfs -o nosuid,noexec,mode=755,size=64k,nr_inodes=32 tmpfs "$root/dev"
 for name in null zero full random urandom; do
@@ -77,9 +75,20 @@ ln -s /proc/self/fd/1 "$root/dev/stdout"
 ln -s /proc/self/fd/2 "$root/dev/stderr"
 mkdir "$root/dev/shm"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=64m tmpfs "$root/dev/shm"
-for name in etc/resolv.conf etc/hosts kaniko/digest; do mount --bind "$home/\${name##*/}" "$root/$name"; done
+for name in ${['etc/resolv.conf', 'etc/hosts', ...files].join(' ')}; do mount --bind "$home/\${name##*/}" "$root/$name"; done
 exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all,${kept.map((name) => `+${name}`).join()} -- sh -c "$begin" begin "$home" "$@"
 `
+
+/** For a build, in a folder of its own. */
+export const furnish = furnishing(`mount --bind "$root" "$root"
+mount -o remount,bind,nosuid,nodev "$root"
+mount --bind "$home/program" "$root/kaniko/executor"
+mount -o remount,bind,ro,nosuid,nodev "$root/kaniko/executor"`, ['kaniko/digest', 'kaniko/environment'])
+
+/** For a lambda, whose root is an image that others may run in as well: nothing of it can be changed, and /tmp is this one's own. */
+export const furnishForLambda = furnishing(`mount --bind "$home/image" "$root"
+mount -o remount,bind,ro,nosuid,nodev "$root"
+mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$root/tmp"`, ['kaniko/user_config.json'])
 
 /**
  * Arguments: home, program and its arguments. Waits until the root is the new one, looks whether all is as promised, and becomes the program.

@@ -1,6 +1,6 @@
 // A private root: a folder that is all of the machine that one program sees, in namespaces of its own; it and all that it starts end together.
 // What stands in it afterwards is a stranger's work: kiln only removes it, and reads nothing of it. What the program says stands beside it.
-import { chmod, mkdir, open, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, open, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { namesIn, unseen } from './folders.ts'
@@ -19,6 +19,8 @@ export interface PrivateRoot {
   began(): Promise<boolean>
   /** The beginning of what stands in /kaniko/digest. */
   digest(): Promise<string>
+  /** When nothing runs in it any more: what was made of it becomes the folder `to`, without what was there for the executor. The beginning of what stands in /kaniko/environment. */
+  keep(to: string): Promise<string>
   /** When nothing runs in it any more. False: something of it could not be removed. */
   remove(): Promise<boolean>
 }
@@ -27,9 +29,10 @@ const folders = ['proc', 'dev', 'etc', 'kaniko/old', 'kaniko/.docker', 'kaniko/s
 const minimal: Record<string, string> = {
   'etc/passwd': 'root:x:0:0:root:/root:/sbin/nologin\n', 'etc/group': 'root:x:0:\n', 'etc/nsswitch.conf': 'hosts: files dns\n',
   // Files of these names are laid over them.
-  'etc/resolv.conf': '', 'etc/hosts': '', 'kaniko/digest': '', 'kaniko/executor': '',
+  'etc/resolv.conf': '', 'etc/hosts': '', 'kaniko/digest': '', 'kaniko/environment': '', 'kaniko/executor': '',
 }
 const digestBytes = 200
+const environmentBytes = 256 << 10
 
 /** A new one below `folder`, for this executor. */
 export async function privateRoot(folder: string, executor: string, processes: Processes): Promise<PrivateRoot> {
@@ -47,8 +50,14 @@ export async function privateRoot(folder: string, executor: string, processes: P
         'sh', '-c', enter, 'enter', String(process.pid), home, settle, furnish, begin, '/kaniko/executor', ...args,
       ], { cwd: '/', env: { ...env, PATH: systemPath }, kind: 'build', stdin: 'ignore', line })
     },
-    began: () => beginningOf(join(home, 'began')).then((text) => text !== ''),
-    digest: () => beginningOf(join(home, 'digest')),
+    began: () => beginningOf(join(home, 'began'), digestBytes).then((text) => text !== ''),
+    digest: () => beginningOf(join(home, 'digest'), digestBytes),
+    async keep(to) {
+      await cleared(root, processes)
+      await mkdir(dirname(to), { recursive: true })
+      await rename(root, to)
+      return beginningOf(join(home, 'environment'), environmentBytes)
+    },
     remove: () => removeRoot(home, processes),
   }
   try {
@@ -68,18 +77,18 @@ async function furnished(home: string, root: string, executor: string): Promise<
   await symlink(resolve(executor), join(home, 'program'))
   await writeFile(join(home, 'resolv.conf'), await readFile('/etc/resolv.conf').catch(() => ''))
   await writeFile(join(home, 'hosts'), await readFile('/etc/hosts').catch(() => '127.0.0.1 localhost\n'))
-  await writeFile(join(home, 'digest'), '')
+  for (const name of ['digest', 'environment']) await writeFile(join(home, name), '')
 }
 
 /** Nothing when there is no such file. */
-async function beginningOf(path: string): Promise<string> {
+async function beginningOf(path: string, most: number): Promise<string> {
   const file = await open(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null
     throw error
   })
   if (file === null) return ''
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(digestBytes), 0, digestBytes, 0)
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(most), 0, most, 0)
     return buffer.toString('utf8', 0, bytesRead)
   } finally {
     await file.close()
@@ -93,6 +102,15 @@ async function removeRoot(home: string, processes: Processes): Promise<boolean> 
   const [first, ...args] = asRoot.length > 0 ? ['unshare', ...asRoot, '--', ...command] : command
   const removing = await processes.start(first!, args, { cwd: '/', env: { PATH: systemPath }, kind: 'build', stdin: 'ignore' })
   return (await removing.ended).code === 0
+}
+
+/** Of credentials and certificates, too; what a lambda's start lays over files of the root finds its places. As whoever owns what is in there. */
+async function cleared(root: string, processes: Processes): Promise<void> {
+  const command = ['sh', '-c', 'rm -rf -- "$1/kaniko" && mkdir -p "$1/kaniko/old" "$1/tmp" && : > "$1/kaniko/user_config.json"', 'clear', root]
+  const asRoot = await becomingRoot(processes)
+  const [first, ...args] = asRoot.length > 0 ? ['unshare', ...asRoot, '--', ...command] : command
+  const clearing = await processes.start(first!, args, { cwd: '/', env: { PATH: systemPath }, kind: 'build', stdin: 'ignore' })
+  if ((await clearing.ended).code !== 0) throw new Error(`the root of an image cannot be kept: ${clearing.lastLines().at(-1)}`)
 }
 
 /** Ends what lives on in the roots of dead kilns, and removes them. Mounts are nobody else's, and go with the last who sees them. */

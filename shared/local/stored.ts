@@ -5,7 +5,7 @@ import { fewAtOnce } from '../few-at-once.ts'
 import type { Staying, StoredImage, StoredImages, StoredPart } from '../stored.ts'
 import type { Environments } from './environments.ts'
 import { namesIn } from './folders.ts'
-import { codesIn, environmentsIn, imagesIn, isDigest, notesIn, removeImage } from './images.ts'
+import { codesIn, environmentsIn, imagesIn, isDigest, notesIn, removeImage, rootsIn } from './images.ts'
 import type { InUse } from './in-use.ts'
 
 export interface LocalStoredOptions {
@@ -28,8 +28,8 @@ export function localStored({ environments, inUse, runtimeRequirements, ...optio
 
   /** Also code without a note, which a build that failed leaves behind, and a note without code. */
   async function images(): Promise<StoredImage[]> {
-    const contexts = new Set([...(await namesIn(codesIn(folder))), ...(await contextsNoted())].filter(isDigest))
-    const uses = new Map((await notesIn(folder)).map(({ context, environment }) => [context, environment]))
+    const contexts = new Set([...(await namesIn(codesIn(folder))), ...(await namesIn(rootsIn(folder))), ...(await contextsNoted())].filter(isDigest))
+    const uses = new Map((await notesIn(folder)).filter(({ variables }) => !variables).map(({ context, environment }) => [context, environment]))
     return [...contexts].map((context) => imageOf(context, uses.get(context) ?? null))
   }
 
@@ -55,7 +55,7 @@ export function localStored({ environments, inUse, runtimeRequirements, ...optio
     list: async () => [...(await images()), ...(await environmentsThere())],
     digest: async ({ kind, key }) => (kind === 'image' && (await notesIn(folder)).some(({ context }) => context === key) ? `sha256:${key}` : null),
     async parts({ kind, key, uses }) {
-      const paths = kind === 'environment' ? [join('environments', key)] : [join('code', key), join('images', `${key}.json`)]
+      const paths = kind === 'environment' ? [join('environments', key)] : [join('code', key), join('roots', key), join('images', `${key}.json`)]
       const own = await Promise.all(paths.map((path) => partAt(folder, path)))
       if (own.every((part) => part === null)) return null
       const environment = uses === null ? null : await partAt(folder, join('environments', uses))

@@ -44,7 +44,7 @@ const base = { 'lambda_main.py': 'async def main(request): return {}\n' }
 export const plainFiles = (): Record<string, string> => ({ ...base, 'note.txt': randomUUID() })
 
 export const buildWith = (packaged: Packaged, timeoutMs = 120_000, builder: ImageBuilder = 'auto'): Build =>
-  ({ ...packaged, id: randomUUID(), account: 'default', version: 1, builder, timeoutMs, namespace: 'default', selector: {} })
+  ({ ...packaged, commands: [], id: randomUUID(), account: 'default', version: 1, builder, timeoutMs, namespace: 'default', selector: {} })
 export const buildOf = (packaged: Packaged, timeoutMs?: number): Build => buildWith(packaged, timeoutMs)
 
 export const imageOf = async (builds: Builds, build: Build): Promise<Image | null> => (await builds.find(build)).image
