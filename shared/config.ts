@@ -29,7 +29,7 @@ export const settings: Setting[] = [
   { name: 'PLATFORM', default: 'local', means: 'what builds and runs lambdas: `local`, virtual environments and processes of this machine; `kubernetes`, kaniko pods and Deployments' },
   { name: 'IMAGE_BUILDER', default: 'auto', means: 'how images are made: `auto`, an environment shared by all who need the same (made by kaniko once) and the code as one layer on it; `kaniko`, one kaniko pod for each image' },
   { name: 'IMAGE_BUILDERS', default: null, means: 'what a lambda may ask for as its `image_builder`, comma-separated; absent: only IMAGE_BUILDER' },
-  { name: 'KANIKO_EXECUTOR', default: null, means: 'kaniko\'s executor, a program of this machine: builds images with PLATFORM=local (`local_kaniko`)' },
+  { name: 'KANIKO_EXECUTOR', default: null, means: 'kaniko\'s executor, a program of this machine: with PLATFORM=local it makes images (`local_kaniko`), and lambdas may have `user_docker_commands`' },
   { name: 'IMAGE_PLATFORM', default: null, means: 'platform that base images must be for, e.g. `linux/arm64`; absent: that of the machine kiln runs on' },
   { name: 'LAMBDA_REGISTRY', default: null, means: 'registry, and path in it, that images are pushed to and run from, e.g. `registry.example/team`' },
   { name: 'LAMBDA_INSECURE_REGISTRIES', default: null, means: 'registries that are reached by http or show a certificate that nobody vouches for, comma-separated' },

@@ -98,7 +98,7 @@ async function kanikoHere({ localImages: { executor, insecureRegistries, registr
   const auth = registryAuthFile && (await textOf(registryAuthFile))
   const proxies = Object.fromEntries(Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined && /^((https?|no|all)_proxy|SSL_CERT_(FILE|DIR))$/i.test(entry[0])))
   const kaniko = localKaniko({ executor: executor ?? '', folder: join(folder, 'kaniko'), processes, insecureRegistries, auth, env: proxies })
-  if (executor !== null) await kaniko.sweep()
+  await kaniko.sweep()
   return kaniko
 }
 

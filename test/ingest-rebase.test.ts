@@ -103,7 +103,7 @@ test('a rebase that is neither true nor false, or comes where there can be none,
   const multipart = await user.ask('PUT', `/lambdas/${id}`, { body: fields })
   assert.equal([multipart.status, multipart.body.errors.map((e: any) => e.field)], [400, ['rebase']])
   const created = await user.post('/lambdas', { json: { archive: `sha256:${(await versionOf(id, 1)).archive.digest}`, rebase: true } })
-  assert.equal([created.status, created.body.errors.map((e: any) => [e.field, e.fix])], [400, [['rebase', 'Only archive, parameters are taken; what a lambda is goes into parameters.']]])
+  assert.equal([created.status, created.body.errors.map((e: any) => [e.field, e.fix])], [400, [['rebase', 'Only archive, parameters are taken; all else goes into parameters.']]])
   assert.equal((await user.get(`/lambdas/${id}`)).body.version, 1)
 })
 

@@ -48,8 +48,8 @@ test('its mounts are its own', async ({ world }) => {
   const said = await probed(world.kaniko, await world.wish(['RUN probe read /proc/self/mountinfo && probe write /dev/stdout probe can be written to']))
   assert.ok(said.includes('can be written to'), said.join('\n'))
   const mounts = new Map([...said[0]!.matchAll(/\d+ \d+ \d+:\d+ \S+ (\/\S*) (\S+) .*?- /g)].map(([, path, options]) => [path!, options!.split(',')]))
-  const known = /^(\/|\/proc|\/proc\/(kcore|keys|latency_stats|timer_list|sched_debug)|\/dev|\/dev\/(null|zero|full|random|urandom|shm)|\/etc\/(resolv\.conf|hosts)|\/kaniko\/(executor|digest))$/
-  assert.ok(mounts.size >= 13, said[0])
+  const known = /^(\/|\/proc|\/proc\/(kcore|keys|latency_stats|timer_list|sched_debug)|\/dev|\/dev\/(null|zero|full|random|urandom|shm)|\/etc\/(resolv\.conf|hosts)|\/kaniko\/(executor|digest|environment))$/
+  assert.ok(mounts.size >= 14, said[0])
   assert.equal([...mounts.keys()].filter((path) => !known.test(path)), [])
   assert.equal(['nosuid', 'nodev'].filter((option) => !mounts.get('/')!.includes(option)), [])
 })

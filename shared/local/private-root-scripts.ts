@@ -51,9 +51,9 @@ echo "$word" > "$1/go"
 /**
  * Arguments: home, the text below, program and its arguments. The first process of its namespaces. What is the machine's own is mounted read-only:
  * even the mode of /dev/null is the machine's. /proc is read-only as a whole, since much of what can be set there needs no capability.
- * `own`: how the root comes to be where it is. `files`: paths in it, over which files of home with the same last name are laid.
+ * `own`: how the root comes to be where it is. `capabilities`: what is left of them. `files`: paths in it, over which files of home with the same last name are laid.
  */
-const furnishing = (own: string, files: string[]): string => `
+const furnishing = (own: string, files: string[], capabilities: string[]): string => `
 set -eu
 home=$1 begin=$2 root=$1/root
 shift 2
@@ -76,19 +76,19 @@ ln -s /proc/self/fd/2 "$root/dev/stderr"
 mkdir "$root/dev/shm"
 mount -t tmpfs -o nosuid,nodev,noexec,mode=1777,size=64m tmpfs "$root/dev/shm"
 for name in ${['etc/resolv.conf', 'etc/hosts', ...files].join(' ')}; do mount --bind "$home/\${name##*/}" "$root/$name"; done
-exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all,${kept.map((name) => `+${name}`).join()} -- sh -c "$begin" begin "$home" "$@"
+exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=${['-all', ...capabilities.map((name) => `+${name}`)].join()} -- sh -c "$begin" begin "$home" "$@"
 `
 
 /** For a build, in a folder of its own. */
 export const furnish = furnishing(`mount --bind "$root" "$root"
 mount -o remount,bind,nosuid,nodev "$root"
 mount --bind "$home/program" "$root/kaniko/executor"
-mount -o remount,bind,ro,nosuid,nodev "$root/kaniko/executor"`, ['kaniko/digest', 'kaniko/environment'])
+mount -o remount,bind,ro,nosuid,nodev "$root/kaniko/executor"`, ['kaniko/digest', 'kaniko/environment'], kept)
 
-/** For a lambda, whose root is an image that others may run in as well: nothing of it can be changed, and /tmp is this one's own. */
+/** For a lambda, whose root is an image that others may run in as well: nothing of it can be changed, /tmp is this one's own, and it is root of nothing. */
 export const furnishForLambda = furnishing(`mount --bind "$home/image" "$root"
 mount -o remount,bind,ro,nosuid,nodev "$root"
-mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$root/tmp"`, ['kaniko/user_config.json'])
+mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs "$root/tmp"`, ['kaniko/user_config.json'], [])
 
 /**
  * Arguments: home, program and its arguments. Waits until the root is the new one, looks whether all is as promised, and becomes the program.

@@ -54,7 +54,8 @@ export async function privateRoot(folder: string, executor: string, processes: P
     digest: () => beginningOf(join(home, 'digest'), digestBytes),
     async keep(to) {
       await cleared(root, processes)
-      await mkdir(dirname(to), { recursive: true })
+      // As long as it lies there: programs in it may have another user's rights.
+      await mkdir(dirname(to), { recursive: true, mode: 0o700 })
       await rename(root, to)
       return beginningOf(join(home, 'environment'), environmentBytes)
     },

@@ -14,14 +14,14 @@ import { layerOf, pushImage, tarOf } from './base-image.ts'
 import { registryServer, type RegistryOptions, type RegistryServer } from './registry.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const sources = ['shell.go', 'executor.go'].map((name) => join(root, 'test/stand/local-kaniko', name))
+const sources = ['shell.go', 'executor.go', 'lambda.go'].map((name) => join(root, 'test/stand/local-kaniko', name))
 
 /** The path of a real executor, where the environment names one. */
 const given = process.env['KANIKO_EXECUTOR'] || null
 export const executorInWords = given ? `a real executor, ${given}` : 'what stands for its executor'
 
-/** Both halves in one static program, built once for each state of its source. */
-async function probes(): Promise<string> {
+/** All of it in one static program, built once for each state of its source. */
+export async function probes(): Promise<string> {
   const texts = await Promise.all(sources.map((path) => readFile(path)))
   const path = join(root, '.kiln', 'bin', `local-kaniko-${createHash('sha256').update(Buffer.concat(texts)).digest('hex').slice(0, 12)}`)
   if (existsSync(path)) return path
@@ -78,7 +78,7 @@ export async function kanikoWorld(options: RegistryOptions = {}): Promise<Kaniko
     more.push(localKaniko({ executor: path, folder, processes: processes(join(folder, 'processes')), insecureRegistries: [registry.address], auth: null, env: {}, ...own }))
     return more.at(-1)!
   }
-  const from = given && !options.tls && !options.auth ? `FROM ${await shellImage(registry)}` : 'FROM scratch'
+  const from = options.tls || options.auth ? 'FROM scratch' : `FROM ${await shellImage({ registry })}`
   return {
     registry, folder, another, kaniko: await another({}),
     async wish(lines, wish) {
@@ -98,7 +98,8 @@ export async function kanikoWorld(options: RegistryOptions = {}): Promise<Kaniko
 }
 
 /** What a real executor runs RUN in. The stand-in needs none: it is its own. */
-async function shellImage(registry: RegistryServer): Promise<string> {
+export async function shellImage({ registry }: Pick<KanikoWorld, 'registry'>): Promise<string> {
+  if (!given) return 'scratch'
   const layer = await layerOf([
     { name: 'bin/', type: 'directory', mode: 0o755 }, { name: 'bin/sh', mode: 0o755, content: await readFile(await probes()) },
     { name: 'etc/', type: 'directory', mode: 0o755 }, { name: 'etc/passwd', content: 'root:x:0:0:root:/root:/bin/sh\n' }, { name: 'tmp/', type: 'directory', mode: 0o1777 },

@@ -15,16 +15,23 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
 type flags struct {
 	context, destination, digestFile string
+	// Of the context, or a path.
+	dockerfile string
+	noPush     bool
 	buildArgs                        []string
 	scheme                           string
 }
 
 func main() {
+	if as, there := programs[filepath.Base(os.Args[0])]; there {
+		as(os.Args[1:])
+	}
 	if len(os.Args) == 3 && os.Args[1] == "-c" {
 		os.Exit(shell(os.Args[2]))
 	}
@@ -62,7 +69,11 @@ func flagsIn(args []string) flags {
 			found.buildArgs = append(found.buildArgs, value)
 		case "--insecure-registry":
 			found.scheme = "http"
-		case "--dockerfile", "--push-retry", "--image-download-retry", "--log-format", "--log-timestamp", "--cache", "--force", "--skip-tls-verify-registry":
+		case "--dockerfile":
+			found.dockerfile = value
+		case "--no-push":
+			found.noPush = true
+		case "--push-retry", "--image-download-retry", "--log-format", "--log-timestamp", "--cache", "--force", "--skip-tls-verify-registry":
 		default:
 			fmt.Fprintln(os.Stderr, badStart("unknown flag: "+name))
 			os.Exit(1)
@@ -109,13 +120,21 @@ func build(wish flags) (string, error) {
 	if len(files["Dockerfile"]) == 0 {
 		return "", badStart("error resolving dockerfile path: please provide a valid path to a Dockerfile within the build context with --dockerfile")
 	}
+	dockerfile := files["Dockerfile"]
+	if strings.HasPrefix(wish.dockerfile, "/") {
+		if dockerfile, err = os.ReadFile(wish.dockerfile); err != nil {
+			return "", badStart("error resolving dockerfile path: " + err.Error())
+		}
+	}
 	registry, repository, tag := parts(wish)
-	if _, err := ask("GET", registry, "", "", nil, 200); err != nil {
-		return "", fmt.Errorf("error checking push permissions -- make sure you entered the correct tag name: %v", err)
+	if !wish.noPush {
+		if _, err := ask("GET", registry, "", "", nil, 200); err != nil {
+			return "", fmt.Errorf("error checking push permissions -- make sure you entered the correct tag name: %v", err)
+		}
 	}
 	var layer bytes.Buffer
 	packed := tar.NewWriter(&layer)
-	for _, line := range strings.Split(string(files["Dockerfile"]), "\n") {
+	for _, line := range strings.Split(string(dockerfile), "\n") {
 		words := strings.Fields(line)
 		switch {
 		case len(words) == 0 || words[0] == "ARG" || line == "FROM scratch":
@@ -124,6 +143,9 @@ func build(wish flags) (string, error) {
 			content := files[words[1]]
 			packed.WriteHeader(&tar.Header{Name: strings.TrimPrefix(words[2], "/"), Mode: 0o644, Size: int64(len(content))})
 			packed.Write(content)
+			if err := intoRoot(words[2], content); err != nil {
+				return "", err
+			}
 		case words[0] == "RUN":
 			if err := run(strings.TrimSpace(strings.TrimPrefix(line, "RUN")), wish.buildArgs); err != nil {
 				return "", err
@@ -133,11 +155,25 @@ func build(wish flags) (string, error) {
 		}
 	}
 	packed.Close()
+	if wish.noPush {
+		return "", nil
+	}
 	digest, err := push(registry+repository, tag, layer.Bytes())
 	if err != nil {
 		return "", fmt.Errorf("error pushing image: failed to push to destination %s: %v", wish.destination, err)
 	}
 	return digest, os.WriteFile(wish.digestFile, []byte(digest), 0o644)
+}
+
+// What is copied is there for those who come after it.
+func intoRoot(path string, content []byte) error {
+	if strings.HasSuffix(path, "/") {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, content, 0o755)
 }
 
 func run(line string, buildArgs []string) error {
@@ -150,6 +186,9 @@ func run(line string, buildArgs []string) error {
 
 // `host:port/repository:tag` → the registry's address, the repository, the tag.
 func parts(wish flags) (string, string, string) {
+	if wish.destination == "" {
+		return "", "", ""
+	}
 	host, rest, _ := strings.Cut(wish.destination, "/")
 	at := strings.LastIndex(rest, ":")
 	return wish.scheme + "://" + host + "/v2/", rest[:at], rest[at+1:]

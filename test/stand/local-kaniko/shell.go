@@ -195,6 +195,13 @@ func stay(words []string) error {
 func shell(line string) int {
 	for _, step := range strings.Split(os.ExpandEnv(line), "&&") {
 		words := strings.Fields(step)
+		if strings.TrimSpace(step) == "env -0 > /kaniko/environment" {
+			if err := os.WriteFile("/kaniko/environment", []byte(strings.Join(os.Environ(), "\x00")+"\x00"), 0o644); err != nil {
+				say(err.Error())
+				return 2
+			}
+			continue
+		}
 		if len(words) < 2 || words[0] != "probe" || probes[words[1]] == nil {
 			fmt.Fprintln(os.Stderr, "no such probe: "+step)
 			return 127
