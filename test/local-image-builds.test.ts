@@ -51,6 +51,17 @@ if (refused) {
     await on.close()
   })
 }
+if (!refused) only('one is made at a time, and whoever waits says so until its turn has come', async () => {
+  const on = await here()
+  const first = begin(on.images, await buildOf(on, [on.run.stays]))
+  await first.says('stays')
+  const told: Array<string | null> = []
+  const second = begin(on.images, await buildOf(on, ['COPY hello.txt /hello.txt']), { waits: (why) => told.push(why && why.reason) })
+  first.stop()
+  assert.ok((await second.end).built)
+  assert.equal(told, ['OneAtATime', null])
+  await on.close()
+})
 only('without a registry, or an executor, it is said what is missing and how to get it', async () => {
   const lackOf = (options: { executor: string | null; registry: string | null }): Promise<string> =>
     localImageBuilds({ ...options, kaniko: null as never, objects: null as never, ignoredLimits: null }).lack() as Promise<string>

@@ -10,9 +10,8 @@ import type { Environments, Inputs } from './environments.ts'
 import { sweep, vanish } from './folders.ts'
 import { codesIn, imagesIn, isDigest, localImage, notesIn, removeImage, rootsIn, writeImage } from './images.ts'
 import { inUse, type InUse } from './in-use.ts'
-import type { LocalKaniko } from './kaniko.ts'
+import type { LocalKaniko, Watching } from './kaniko.ts'
 import { failureOfSystem, infrastructure, type Failed } from './uv.ts'
-import type { Watch } from '../sharing.ts'
 
 export { localImage } from './images.ts'
 
@@ -55,7 +54,7 @@ export function localBuilds({ objects, environments, kaniko, log, ...options }: 
     return { image: null, quick: await quick.catch(() => false) }
   }
 
-  async function make(build: Build, watch: Watch, use: (name: string) => void): Promise<BuildEnd> {
+  async function make(build: Build, watch: Watching, use: (name: string) => void): Promise<BuildEnd> {
     const { context } = build
     if (build.commands.length > 0) return makeRoot(build, watch)
     const inputs = await inputsOf(build, watch.signal)
@@ -66,7 +65,7 @@ export function localBuilds({ objects, environments, kaniko, log, ...options }: 
     return { built: true, image: await writeImage(folder, { environment: key, context: context.digest, variables: null }) }
   }
 
-  async function makeRoot({ context: { name, digest }, timeoutMs }: Build, watch: Watch): Promise<BuildEnd> {
+  async function makeRoot({ context: { name, digest }, timeoutMs }: Build, watch: Watching): Promise<BuildEnd> {
     const archive = await archiveOf(objects, name)
     const to = join(rootsIn(folder), digest)
     // One that a crash left without its note.
@@ -75,7 +74,7 @@ export function localBuilds({ objects, environments, kaniko, log, ...options }: 
     return made.built ? { built: true, image: await writeImage(folder, { environment: digest, context: digest, variables: made.env }) } : made
   }
 
-  async function run(build: Build, watch: Watch): Promise<BuildEnd> {
+  async function run(build: Build, watch: Watching): Promise<BuildEnd> {
     const limit = new AbortController()
     const timer = setTimeout(() => limit.abort(timedOut), build.timeoutMs)
     const signal = AbortSignal.any([watch.signal, closing.signal, limit.signal])
@@ -87,7 +86,7 @@ export function localBuilds({ objects, environments, kaniko, log, ...options }: 
     const mark = used.begin(build.context.digest)
     try {
       signal.throwIfAborted()
-      return await make(build, { line, signal }, mark.use)
+      return await make(build, { ...watch, line, signal }, mark.use)
     } catch (error) {
       return signal.aborted ? interrupted(signal.reason, build.timeoutMs, last) : failureOf(error, log.with({ id: build.id, version: build.version }))
     } finally {

@@ -34,13 +34,13 @@ export function localImageBuilds({ kaniko, executor, registry, objects, ignoredL
       const lacks = [registry === null ? noRegistry : null, await whyNoKaniko()].filter((one) => one !== null)
       return lacks.length > 0 ? lacks.join(' ') : null
     },
-    async run({ context, image: { name, tag }, args, limits, timeoutMs }, { line, signal }): Promise<BuildEnd> {
+    async run({ context, image: { name, tag }, args, limits, timeoutMs }, { line, waits, signal }): Promise<BuildEnd> {
       if (isClosed) return world('BuilderStopped', 'kiln was stopped during the build; it is built again when kiln is back.')
       const archive = await objects.part(context.name, 0)
       if (archive === null) return { built: false, again: false, failure: { cause: 'infrastructure', reason: 'ContextUnusable', message: `The archive of this build is gone (${context.name}); send it again.` } }
       const ignored = [...(ignoredLimits === null ? [] : [`BUILD_LIMITS (${ignoredLimits})`]), ...(Object.keys(limits).length > 0 ? ['resources'] : [])]
       if (ignored.length > 0) line(`Ignored: ${ignored.join(' and ')}. This build runs on the machine of kiln itself, and what bounds that bounds it.`)
-      const made = await kaniko.run({ context: archive, destination: `${registry}/${name}:${tag}`, buildArgs: args, timeoutMs }, { line, signal })
+      const made = await kaniko.run({ context: archive, destination: `${registry}/${name}:${tag}`, buildArgs: args, timeoutMs }, { line, waits, signal })
       return made.built ? { built: true, image: { reference: `${registry}/${name}@${made.digest}`, digest: made.digest } } : made
     },
     // A build of this machine ends with the kiln that began it.

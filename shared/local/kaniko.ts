@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
-import { kilnStops } from '../builds.ts'
+import { kilnStops, type BuildWatch } from '../builds.ts'
 import { cancelled, failed, failureInLog, kanikoLines, world, type Failed, type KanikoAdvice } from '../kaniko-log.ts'
 import type { Watch } from '../sharing.ts'
 import { Unavailable } from '../trouble.ts'
@@ -40,17 +40,19 @@ export interface LocalKanikoWish {
   timeoutMs: number
 }
 
+export type Watching = Pick<BuildWatch, 'line' | 'waits' | 'signal'>
+
 export interface LocalKaniko {
   /**
-   * One at a time: others wait their turn, in the order in which they came, and are told so by a line. Resolves when every process of it has
+   * One at a time: others wait their turn, in the order in which they came, and are told so. Resolves when every process of it has
    * ended and its root is gone. After an abort the failure's cause is `cancelled`; beyond `timeoutMs` it is `timeout`.
    */
-  run(wish: LocalKanikoWish, watch: Watch): Promise<{ built: true; digest: string } | Failed>
+  run(wish: LocalKanikoWish, watch: Watching): Promise<{ built: true; digest: string } | Failed>
   /**
    * The same, but nothing is pushed: what was made of the root stays, as the folder `to`, which is not there yet. `dockerfile` is built instead of the
    * context's own. Answers the environment variables of the image.
    */
-  bake(wish: Pick<LocalKanikoWish, 'context' | 'timeoutMs'> & { dockerfile: string; to: string }, watch: Watch): Promise<{ built: true; env: Record<string, string> } | Failed>
+  bake(wish: Pick<LocalKanikoWish, 'context' | 'timeoutMs'> & { dockerfile: string; to: string }, watch: Watching): Promise<{ built: true; env: Record<string, string> } | Failed>
   /** Ends what lives on in the roots of dead kilns, and removes them. */
   sweep(): Promise<void>
   /** Ends what runs and what waits: these resolve with `again`. */
@@ -95,14 +97,19 @@ export function localKaniko({ executor, processes, insecureRegistries, auth, env
     }
   }
 
-  async function inTurn<T>(wish: Baking, watch: Watch, made: (root: PrivateRoot, end: End, last: string[]) => Promise<T>): Promise<T | Failed> {
+  async function inTurn<T>(wish: Baking, watch: Watching, made: (root: PrivateRoot, end: End, last: string[]) => Promise<T>): Promise<T | Failed> {
     const { line, last } = kanikoLines((text) => watch.line(text))
     const limit = new AbortController()
     const signal = AbortSignal.any([watch.signal, closing.signal, limit.signal])
     let timer: NodeJS.Timeout | undefined
     let endTurn = (): void => undefined
     try {
-      endTurn = await queue.take(signal, (before) => watch.line(`One image is made at a time: ${before === 1 ? 'one other is' : `${before} others are`} before it.`))
+      let waited = false
+      endTurn = await queue.take(signal, (before) => {
+        waited = true
+        watch.waits({ reason: 'OneAtATime', message: `One image is made at a time: ${before === 1 ? 'one other is' : `${before} others are`} before it.` })
+      })
+      if (waited) watch.waits(null)
       timer = setTimeout(() => limit.abort(timedOut), wish.timeoutMs)
       return await build(wish, { line, signal }, (root, end) => made(root, end, last))
     } catch (error) {

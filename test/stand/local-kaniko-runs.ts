@@ -45,7 +45,7 @@ export interface Run extends Said {
 export function started(kaniko: LocalKaniko, wish: LocalKanikoWish): Run {
   const stopping = new AbortController()
   const heard = listening(() => made)
-  const made: Promise<Made> = kaniko.run(wish, { line: heard.line, signal: stopping.signal })
+  const made: Promise<Made> = kaniko.run(wish, { line: heard.line, waits: (why) => heard.line(why?.message ?? 'goes on'), signal: stopping.signal })
   return { ...heard, made, stop: (reason) => stopping.abort(reason) }
 }
 
@@ -80,7 +80,7 @@ const program = `
   const [folder, executor, registry, destination] = process.argv.slice(1)
   const kaniko = localKaniko({ executor, folder, processes: processes(folder + '/processes'), insecureRegistries: [registry], auth: null, env: {} })
   const wish = { context: readFileSync(folder + '/context.tar'), destination, buildArgs: {}, timeoutMs: 120_000 }
-  console.log(JSON.stringify(await kaniko.run(wish, { line: console.log, signal: new AbortController().signal })))
+  console.log(JSON.stringify(await kaniko.run(wish, { line: console.log, waits: () => undefined, signal: new AbortController().signal })))
 `
 
 /** A kiln in its own process, which makes one image, prints its lines, and in the end what came of it. `around`: a command that becomes it. */
