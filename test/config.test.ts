@@ -55,6 +55,7 @@ for (const [other, own, values] of [
   config(`${other} and another ${own} are an error that names both`, () => assert.throws(() => readConfig({ [other]: values[0], [own]: values[1] }), (error: Error) => error.message.includes(other) && error.message.includes(`${own} is "${values[1]}"`)))
 }
 config('USE_KUBERNETES is 0 or 1', () => assert.throws(() => readConfig({ USE_KUBERNETES: 'yes' }), /USE_KUBERNETES is "yes"; it must be 0 or 1/))
+config('the base image is the registry\'s own, here as well', () => assert.equal([{}, { LAMBDA_REGISTRY: 'registry.example/team' }, { LAMBDA_REGISTRY: 'registry.example', LAMBDA_BASE_IMAGE: 'debian:12' }].map((env) => readConfig(env).baseImage), ['lpa-lambda-base:latest', 'registry.example/team/lpa-lambda-base:latest', 'debian:12']))
 config('lambdas may have Dockerfile commands here when there is an executor', () => assert.equal([{}, { KANIKO_EXECUTOR: '/opt/executor' }].map((env) => readConfig(env).can.runDockerCommands), [false, true]))
 config('an account may have as many builds in the works as all, and a thousand waiting, unless it is said', () => {
   assert.equal(readConfig({ BUILD_CONCURRENCY: '7' }).buildsOfAccount, { running: 7, waiting: 1_000 })
