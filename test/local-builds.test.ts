@@ -189,7 +189,7 @@ function otherKiln() {
     const { folder, python, uv, context } = JSON.parse(text)
     const made = environments({ folder: folder + '/environments', python, uv, uvEnvironment: { env: process.env, args: [] }, processes: processes(folder + '/processes') })
     const builds = localBuilds({ folder, objects: { get: () => readFile(folder + '/' + context.name) }, environments: made, kaniko: { bake: async () => { throw new Error('no root is made here') } }, log: silentLog })
-    await builds.run({ id: 'x', account: 'default', version: 1, context, timeoutMs: 60_000 }, { line() {}, signal: new AbortController().signal })
+    await builds.run({ id: 'x', account: 'default', version: 1, context, commands: [], timeoutMs: 60_000 }, { line() {}, signal: new AbortController().signal })
   `
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['pipe', 'inherit', 'inherit'], env: given })
 }
