@@ -6,6 +6,7 @@ import { kilnStops, type BuildEnd } from '../shared/builds.ts'
 import type { Hearing } from '../shared/bus.ts'
 import type { LambdaRecord } from '../shared/records.ts'
 import { build, startBuilderWatcher } from '../services/builder-watcher/index.ts'
+import { startProjection } from '../services/status-api/index.ts'
 import { fact, gate } from './stand/await.ts'
 import { packaged, recordFor, state, write } from './stand/lives.ts'
 import { testNats, type TestNats } from './stand/nats.ts'
@@ -42,6 +43,7 @@ async function wanted(word: string, more: Partial<LambdaRecord> = {}): Promise<L
 }
 
 test('the world\'s trouble is tried again, and then it is built', async () => {
+  hearings.push(await startProjection(ports))
   await start()
   let tries = 0
   ports.builds.decide(async (build) => (++tries === 1 ? { built: false, again: true, failure: { cause: 'registry', reason: 'Down', message: 'Down.' } } : { built: true, image: imageOf(build) }))

@@ -60,6 +60,14 @@ crash('fifty lambdas, twenty kills: all run, each built once, each fact once', a
 
 async function check(kiln: TestKiln): Promise<void> {
   const ports = await standPorts(kiln.natsUrl)
+  try {
+    await checkEach(kiln, ports)
+  } finally {
+    await ports.close()
+  }
+}
+
+async function checkEach(kiln: TestKiln, ports: StandPorts): Promise<void> {
   for (let n = 0; n < lambdas; n++) {
     await fact(ports, idOf(n), 'image.built', 1, 120_000)
     await running(ports, idOf(n))
@@ -74,7 +82,6 @@ async function check(kiln: TestKiln): Promise<void> {
     const { timeline } = (await (await fetch(`${kiln.address}/lambdas/${idOf(n)}`)).json()) as { timeline: Array<{ fact: string }> }
     assert.is(new Set(timeline.map((one) => one.fact)).size, timeline.length)
   }
-  await ports.close()
 }
 
 /** Until the status says that it serves. */

@@ -8,6 +8,7 @@ import { silentLog } from '../shared/log.ts'
 import { writeZip } from '../shared/zip.ts'
 import type { Heard } from '../shared/events.ts'
 import { fact } from './stand/await.ts'
+import { folded } from './stand/caller.ts'
 import { kilnOnCluster, type KilnOnCluster } from './stand/kiln-on-cluster.ts'
 import { standPorts, type StandPorts } from './stand/ports.ts'
 
@@ -125,6 +126,7 @@ test('cancelled, its build pod is ended', async () => {
   await send('PUT', `/lambdas/${id}`, { 'lambda_main.py': code('four') }, { deploy_parameters: { selector: { zone: 'moon' } }, user_docker_commands: ['ENV NEEDS=a pod'] })
   const pending = await wait('image.pending', 5)
   assert.is(pending.data.reason, 'Unschedulable')
+  await folded(ports, id, pending.seq)
   const { status, message } = await read<{ status: string; message: string }>(`/lambdas/${id}/image/status`)
   assert.is(status, 'pending')
   assert.match(message, /0\/1 nodes are available/)

@@ -11,7 +11,7 @@ import { work, workOnQueue } from '../../shared/worker.ts'
 import { make, type MakerPorts } from './make.ts'
 import { buildOfItsOwn, isStillWanted as isBuildWanted } from './own-builds.ts'
 
-type BuilderPorts = MakerPorts & Pick<Ports, 'buildRecords' | 'builds' | 'imageBuilds' | 'metrics' | 'queue' | 'records' | 'statuses'>
+type BuilderPorts = MakerPorts & Pick<Ports, 'buildRecords' | 'builds' | 'imageBuilds' | 'metrics' | 'queue' | 'records'>
 
 export interface BuilderSettings {
   /** Over all replicas; it does not bound what takes a moment only. */

@@ -5,7 +5,7 @@ import type { Ports } from '../../shared/ports.ts'
 import { done, later, refuse, type Verdict } from '../../shared/verdict.ts'
 import { stateAll } from '../../shared/worker.ts'
 
-export type MakerPorts = Pick<Ports, 'bus' | 'log' | 'logs'>
+export type MakerPorts = Pick<Ports, 'bus' | 'log' | 'logs' | 'statuses'>
 
 export interface Making {
   run(watch: BuildWatch): Promise<BuildEnd>
@@ -22,7 +22,9 @@ const mostBuilds = 6
 
 export async function make(ports: MakerPorts, heard: Wanted, { attempt, signal }: { attempt: number; signal: AbortSignal }, { run, isStillWanted }: Making): Promise<Verdict> {
   const { account, id, version, data: { context } } = heard
-  await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt }, attempt > 1 ? { nth: String(attempt) } : {})])
+  // Taken over from a kiln that died, it has begun already; tried again, it begins once more.
+  const isAgain = attempt > 1 && (await ports.statuses.get(id))?.value.versions[version]?.state === 'unscheduled'
+  await stateAll(ports, { service }, [nextFact(heard, 'image.started', { context: context.digest, attempt }, isAgain ? { nth: String(attempt) } : {})])
   const from = Date.now()
   const log = ports.logs.writer({ account, id, version, kind: 'build' }, 'build', attempt - 1)
   const waiting = waitingOf(ports, heard, attempt)

@@ -11,7 +11,7 @@ import { make, type MakerPorts } from './make.ts'
 export const isStillWanted = (record: BuildRecord): boolean => !record.deleted && record.cancelled === null
 
 export async function buildOfItsOwn(
-  ports: MakerPorts & Pick<Ports, 'buildRecords' | 'imageBuilds' | 'statuses'>, settings: { timeoutMs: number; namespace: string }, heard: Heard<'image.queued'>, { attempt }: Delivery, signal: AbortSignal,
+  ports: MakerPorts & Pick<Ports, 'buildRecords' | 'imageBuilds'>, settings: { timeoutMs: number; namespace: string }, heard: Heard<'image.queued'>, { attempt }: Delivery, signal: AbortSignal,
 ): Promise<Verdict> {
   const record = (await ports.buildRecords.get(heard.id))?.value
   if (!record) return done()
